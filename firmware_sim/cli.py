@@ -1,0 +1,144 @@
+"""The command line of the simulated controller."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from firmware_sim.controller import Controller
+from firmware_sim.loop import run_loop
+from firmware_sim.report import build_report, print_report, problems_of
+from rtqec.config import load_config
+from rtqec.errors import ExitCode, RtqecError
+from rtqec.lane import compile_plans, telemetry_path
+from rtqec.telemetry import TelemetryBlock
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+                  help="A simulated FPGA controller: sends syndrome rounds by the clock, checks every correction.")  # fmt: skip
+
+ConfigArgument = Annotated[Path, typer.Argument(help="A configuration, for example configs/d5_memory_z.toml.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: table.key=value. Repeatable.")]
+ShotsOption = Annotated[int | None, typer.Option(min=1, help="Shots of each patch; overrides [source] shots.")]
+RoundsOption = Annotated[
+    int | None, typer.Option(min=1, help="Rounds of an endless stream; overrides [source] rounds.")
+]
+PeriodOption = Annotated[float | None, typer.Option(help="Round period; overrides [pace] period_us.")]
+ReportOption = Annotated[Path | None, typer.Option(help="Write the report as JSON to this file.")]
+
+
+@app.command()
+def loop(
+    config: ConfigArgument,
+    report: ReportOption = None,
+    shots: ShotsOption = None,
+    rounds: RoundsOption = None,
+    period_us: PeriodOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Start a daemon, feed it, check every correction, report. Exit 1 where a check does not hold."""
+    overrides = _overrides(shots, rounds, period_us, set_)
+    loaded = load_config(config, overrides)
+    with _live_progress() as on_progress:
+        result = run_loop(loaded, str(config), overrides, _command(), on_progress)
+    _finish(result, report)
+
+
+@app.command()
+def run(
+    config: ConfigArgument,
+    report: ReportOption = None,
+    shots: ShotsOption = None,
+    rounds: RoundsOption = None,
+    period_us: PeriodOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Feed a daemon that runs somewhere, and check every correction. Exit 1 where a check does not hold."""
+    loaded = load_config(config, _overrides(shots, rounds, period_us, set_))
+    controller = Controller(loaded, compile_plans(loaded))
+    with _live_progress() as on_progress:
+        controller.run(lambda: on_progress(controller))
+    path = telemetry_path(loaded)
+    counters = TelemetryBlock.attach(path).totals() if path.exists() else None
+    _finish(build_report(controller, counters, None, _command()), report)
+
+
+def _overrides(shots: int | None, rounds: int | None, period_us: float | None, set_: list[str] | None) -> list[str]:
+    """The short options as `--set` pairs."""
+    pairs = {"source.shots": shots, "source.rounds": rounds, "pace.period_us": period_us}
+    return [*(set_ or []), *(f"{key}={value}" for key, value in pairs.items() if value is not None)]
+
+
+def _command() -> str:
+    """This very command line, quoted for a shell."""
+    return shlex.join(["firmware-sim", *sys.argv[1:]])
+
+
+def _finish(result: dict[str, Any], path: Path | None) -> None:
+    """Write and print the report; exit 1 where something is wrong with the run."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=2) + "\n")
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    print_report(console, result)
+    problems = problems_of(result)
+    for problem in problems:
+        console.print(f"[red]FAILED[/red] {problem}", highlight=False)
+    if problems:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+class _live_progress:  # noqa: N801 (reads as the statement it is used in)
+    """A bar on a terminal, nothing in a pipe."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} rounds"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[extra]}"),
+            console=Console(stderr=True),
+            refresh_per_second=5,
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("starting", total=None, extra="")
+
+    def __enter__(self) -> Callable[[Controller], None]:
+        self._progress.start()
+        return self._update
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _update(self, controller: Controller) -> None:
+        self._progress.update(
+            self._task,
+            description="decoding",
+            total=controller.sender.rounds_total,
+            completed=controller.sender.rounds_sent,
+            extra=f"{controller.sink.received:,} corrections",
+        )
+
+
+def main() -> None:
+    """Entry point: exit codes are `rtqec.errors.ExitCode`."""
+    try:
+        app()
+    except RtqecError as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("stopped by the user; the run is not complete, and no report was written.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

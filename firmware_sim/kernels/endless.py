@@ -1,0 +1,96 @@
+"""An endless stream, made round by round from a detector error model.
+
+Each error of the model happens independently with its own probability in every round; its detectors are flipped in
+this and later rounds. Raw measurements are then chosen such that they fold to these detection events: the private
+measurement of each detector is solved for, all others are random, as a first round's opposite-type outcomes are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rtqec.kernels.fold import fold_round
+from rtqec.kernels.native import compiled
+
+_UNIT = 1.0 / (1 << 53)
+
+
+@compiled
+def random_word(state: Any) -> Any:
+    """The next word of xorshift64* (Vigna, 2016), from `state.random`, which is never zero."""
+    word = state.random
+    word ^= word >> np.uint64(12)
+    word ^= word << np.uint64(25)
+    word ^= word >> np.uint64(27)
+    state.random = word
+    return word * np.uint64(0x2545F4914F6CDD1D)
+
+
+@compiled
+def random_unit(state: Any) -> Any:
+    """A float in (0, 1]."""
+    return (np.float64(random_word(state) >> np.uint64(11)) + 1.0) * _UNIT
+
+
+@compiled
+def group_of_round(patch: Any, round_index: Any) -> Any:
+    """The errors that begin in a round."""
+    left = patch.num_rounds - 1 - round_index
+    if left < patch.num_tail_groups:
+        return patch.tail_groups + left
+    if round_index < patch.num_head_groups:
+        return patch.head_groups + round_index
+    return patch.bulk_group
+
+
+@compiled
+def sample_errors(patch: Any, state: Any, groups: Any, accept: Any, observables: Any, flip_start: Any, flips: Any,
+                  pending: Any) -> Any:  # fmt: skip
+    """Let the errors that begin in `state.round_index` happen.
+
+    Walks over them in geometric steps of the largest probability, and thins to each one's own.
+
+    Args:
+        accept: float64, probability of each error over the largest of its group.
+        observables: uint64, observables that it flips.
+        flip_start: int64, its rows of `flips`.
+        flips: int64, shape (num_flips, 2): rounds after the anchor, slot.
+        pending: uint8, one byte per detector of the rounds to come.
+    """
+    group = groups[group_of_round(patch, state.round_index)]
+    error = group.start - 1
+    while True:
+        error += 1 + np.int64(np.log(random_unit(state)) / group.log_miss)
+        if error >= group.stop:
+            return
+        if random_unit(state) <= accept[error]:
+            state.observables ^= observables[error]
+            for i in range(flip_start[error], flip_start[error + 1]):
+                row = (state.round_index + flips[i, 0]) & patch.pending_mask
+                pending[patch.pending_offset + row * patch.layer_bits + flips[i, 1]] ^= 1
+
+
+@compiled
+def take_events(patch: Any, state: Any, num_detectors: Any, pending: Any, events: Any) -> Any:
+    """Move the detection events of this round out of `pending`."""
+    start = patch.pending_offset + (state.round_index & patch.pending_mask) * patch.layer_bits
+    for slot in range(num_detectors):
+        events[slot] = pending[start + slot]
+        pending[start + slot] = 0
+
+
+@compiled
+def measure(feed: Any, layer: Any, state: Any, program: Any, events: Any, folded: Any) -> Any:
+    """Choose the measurements of this round so that they fold to `events`. Returns where they lie in the history."""
+    constants, sources, sweep_sources, pivots, history, sweeps = program
+    row = feed.history_offset + (state.round_index & feed.history_mask) * feed.history_width
+    for start in range(0, layer.num_measurements, 32):
+        word = random_word(state) >> np.uint64(32)
+        for i in range(start, min(start + 32, layer.num_measurements)):
+            history[row + i] = np.uint8((word >> np.uint64(i - start)) & np.uint64(1))
+    fold_round(feed, layer, state.round_index, constants, sources, sweep_sources, history, sweeps, folded)
+    for slot in range(layer.num_detectors):
+        history[row + pivots[layer.constant_offset + slot]] ^= folded[slot] ^ events[slot]
+    return row

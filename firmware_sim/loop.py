@@ -1,0 +1,133 @@
+"""Start a daemon, feed it, check every correction, report."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from firmware_sim.controller import Controller
+from firmware_sim.report import build_report
+from rtqec.config import Config
+from rtqec.errors import ExitCode, FaultError, RtqecError
+from rtqec.lane import compile_plans, telemetry_path
+from rtqec.telemetry import TelemetryBlock
+from rtqec.units import BYTES_PER_MIB
+
+_READY_TIMEOUT_S = 300.0
+"""First start on a slow machine: compiling the kernels and the matchers."""
+_STOP_TIMEOUT_S = 20.0
+_EARLY_FRACTION = 0.1
+
+
+class DaemonExit(RtqecError):
+    """The daemon ended by itself; its own message is on stderr."""
+
+    def __init__(self, code: int) -> None:
+        known = ExitCode(code) if code in set(ExitCode) else ExitCode.FAULT
+        self.exit_code = known
+        super().__init__(f"the daemon ended with exit status {code} ({known.name}); its message is above.")
+
+
+class DaemonProcess:
+    """`rtqec run` in a process of its own, until READY and to its end.
+
+    Args:
+        config_path, overrides: As given to this command.
+    """
+
+    def __init__(self, config_path: str, overrides: list[str]) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="rtqec-loop-")
+        address = str(Path(self._folder.name) / "notify")
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(address)
+        self._notify.settimeout(0.1)
+        sets = [part for override in overrides for part in ("--set", override)]
+        command = [sys.executable, "-m", "rtqec.cli", "run", config_path, *sets]
+        self._process = subprocess.Popen(command, env=os.environ | {"NOTIFY_SOCKET": address})
+
+    def wait_ready(self) -> None:
+        """Wait for READY=1.
+
+        Raises:
+            DaemonExit: It ended instead.
+        """
+        give_up = time.monotonic() + _READY_TIMEOUT_S
+        while time.monotonic() < give_up:
+            self.check_alive()
+            try:
+                if b"READY=1" in self._notify.recv(4096):
+                    return
+            except TimeoutError:
+                continue
+        raise FaultError(f"the daemon did not say READY within {_READY_TIMEOUT_S:g} s.")
+
+    def check_alive(self) -> None:
+        """Raise `DaemonExit` where it has ended."""
+        code = self._process.poll()
+        if code is not None:
+            raise DaemonExit(code)
+
+    @property
+    def rss_mib(self) -> float:
+        """Its resident memory now."""
+        return float(psutil.Process(self._process.pid).memory_info().rss) / BYTES_PER_MIB
+
+    def stop(self) -> None:
+        """SIGTERM, and wait; SIGKILL where it does not listen."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._notify.close()
+        self._folder.cleanup()
+
+
+def run_loop(config: Config, config_path: str, overrides: list[str], command: str,
+             on_progress: Callable[[Controller], None]) -> dict[str, Any]:  # fmt: skip
+    """One whole run.
+
+    Args:
+        config: The configuration, overrides applied.
+        config_path, overrides: The same, for the daemon.
+        command: How to repeat the run, for the report.
+        on_progress: Called every few milliseconds while it runs.
+
+    Returns:
+        The report; see `report.build_report`.
+
+    Raises:
+        RtqecError: The daemon did not start, or ended.
+    """
+    daemon = DaemonProcess(config_path, overrides)
+    try:
+        controller = Controller(config, compile_plans(config))
+        daemon.wait_ready()
+        rss: dict[str, float] = {}
+
+        def sample() -> None:
+            daemon.check_alive()
+            if "at_10_percent" not in rss and controller.sender.rounds_sent >= (
+                _EARLY_FRACTION * controller.sender.rounds_total
+            ):
+                rss["at_10_percent"] = round(daemon.rss_mib, 3)
+            on_progress(controller)
+
+        controller.run(sample)
+        rss["at_end"] = round(daemon.rss_mib, 3)
+        rss.setdefault("at_10_percent", rss["at_end"])
+        counters = TelemetryBlock.attach(telemetry_path(config)).totals()
+    finally:
+        daemon.stop()
+    return build_report(controller, counters, rss, command)

@@ -1,0 +1,172 @@
+"""What a run says at its end: JSON for machines, a table for people."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from firmware_sim.controller import Controller
+from rtqec.kernels.histogram import percentile
+from rtqec.units import us_from_ns
+
+_PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+_PACKAGES = ("rtqec", "stim", "pymatching", "numba", "numpy", "pyzmq")
+
+
+def machine() -> dict[str, Any]:
+    """The machine on which a number was measured."""
+    import os
+
+    model = platform.processor()
+    try:
+        with open("/proc/cpuinfo") as lines:  # noqa: PTH123
+            model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
+
+
+def percentiles_us(counts: NDArray[np.int64], max_ns: int) -> dict[str, float | int | None]:
+    """Percentiles of a histogram in ns, as microseconds; None where the samples do not carry one."""
+    summary: dict[str, float | int | None] = {}
+    for name, fraction in _PERCENTILES.items():
+        value_ns = percentile(counts, fraction)
+        summary[name] = None if value_ns is None else round(us_from_ns(value_ns), 2)
+    return summary | {"max": round(us_from_ns(max_ns), 2), "count": int(counts.sum())}
+
+
+def build_report(controller: Controller, daemon: dict[str, int] | None, rss_mib: dict[str, float] | None,
+                 command: str) -> dict[str, Any]:  # fmt: skip
+    """Everything that is known of a run.
+
+    Args:
+        controller: After its run.
+        daemon: The daemon's counters, where its telemetry can be read.
+        rss_mib: Its resident memory at 10 % and at the end, where known.
+        command: How to repeat the run.
+    """
+    sender, sink, config = controller.sender, controller.sink, controller.config
+    comparison, backlog = controller.compare(), controller.backlog
+    lost = sender.rounds_unsent + (daemon["rounds_filled"] if daemon else 0)
+    seconds = controller.seconds
+    return {
+        "rounds_sent": sender.rounds_sent,
+        "rounds_lost": lost,
+        "rounds_unsent": sender.rounds_unsent,
+        "messages_sent": sender.messages_sent,
+        "corrections_expected": controller.expected,
+        "corrections_received": sink.received,
+        "corrections_out_of_order": sum(account.out_of_order for account in sink.accounts),
+        "corrections_wrong_digest": sum(account.wrong_digest for account in sink.accounts),
+        "corrections_wrong_frame": sum(account.wrong_frame for account in sink.accounts),
+        "corrections_tainted": sum(account.tainted for account in sink.accounts),
+        "corrections_bad": sink.bad_messages,
+        "flags": _summed([account.flags for account in sink.accounts]),
+        "rungs": _summed([account.rungs for account in sink.accounts]),
+        "shots": comparison.shots,
+        "logical_errors": comparison.logical_errors,
+        "logical_errors_whole_shot": comparison.logical_errors_whole_shot,
+        "disagreements": comparison.disagreements,
+        "worse": comparison.worse,
+        "better": comparison.better,
+        "unexplained": daemon["unexplained"] if daemon else None,
+        "seconds": round(seconds, 3),
+        "rate_rounds_per_s": round(sender.rounds_sent / seconds) if seconds > 0 else None,
+        "period_us": config.period_us,
+        "backlog_rounds": {
+            "median_last_tenth": backlog.median_last_tenth,
+            "slope_per_s": backlog.slope_per_s,
+            "slope_interval": backlog.slope_interval,
+            "max": backlog.max,
+            "samples": backlog.samples,
+        },
+        "sender_late_us_max": round(us_from_ns(sender.late_ns_max), 2),
+        "reaction_us": percentiles_us(sink.reaction_counts, sink.reaction_ns_max),
+        "service_us": percentiles_us(sink.service_counts, sink.service_ns_max),
+        "rss_mib": rss_mib,
+        "daemon": daemon,
+        "plan_digest": [plan.digest for plan in controller.plans],
+        "window": {"commit_rounds": config.window.commit_rounds, "buffer_rounds": config.window.buffer_rounds},
+        "seed": config.source.seed,
+        "command": command,
+        "versions": {package: version(package) for package in _PACKAGES},
+        "machine": machine(),
+    }
+
+
+def problems_of(report: dict[str, Any]) -> list[str]:
+    """What a run shows that must not be, in words; empty for a clean run."""
+    problems = []
+    for key in (
+        "corrections_out_of_order", "corrections_wrong_digest", "corrections_wrong_frame", "corrections_bad",
+        "unexplained",
+    ):  # fmt: skip
+        if report[key]:
+            problems.append(f"{key} is {report[key]}, must be 0")
+    if report["corrections_received"] != report["corrections_expected"]:
+        problems.append(
+            f"corrections_received is {report['corrections_received']}, must be {report['corrections_expected']}"
+        )
+    if report["rounds_lost"]:
+        problems.append(f"rounds_lost is {report['rounds_lost']}: the daemon or the transport did not keep up")
+    return problems
+
+
+def print_report(console: Console, report: dict[str, Any]) -> None:
+    """The table for people."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    sent = f"{report['rounds_sent']:,} at {report['rate_rounds_per_s'] or 0:,} per s"
+    table.add_row("rounds sent", f"{sent} (one every {report['period_us']:g} us asked), {report['rounds_lost']} lost")
+    table.add_row(
+        "corrections",
+        f"{report['corrections_received']:,} of {report['corrections_expected']:,}, "
+        f"{report['corrections_out_of_order']} out of order, {report['flags']['late']} late, "
+        f"{report['flags']['lossy']} lossy",
+    )
+    table.add_row("shots", f"{report['shots']:,}")
+    table.add_row("logical errors", _compared(report))
+    if report["unexplained"] is not None:
+        table.add_row("unexplained", f"{report['unexplained']} windows whose events could not be paired")
+    backlog = report["backlog_rounds"]
+    if backlog["median_last_tenth"] is not None:
+        table.add_row(
+            "backlog", f"{backlog['median_last_tenth']:g} rounds (median of the last tenth), {backlog['max']} at most"
+        )
+    for name, meaning in (
+        ("reaction_us", "last round due to be sent -> correction handed over"),
+        ("service_us", "last round received -> correction handed over"),
+    ):
+        values = "  ".join(f"{k} {'-' if v is None else f'{v:g}'}" for k, v in report[name].items() if k != "count")
+        table.add_row(name.replace("_", ", "), f"{values}   ({meaning})")
+    table.add_row("sender", f"at most {report['sender_late_us_max']:g} us late")
+    if report["rss_mib"]:
+        rss = report["rss_mib"]
+        table.add_row("daemon memory", f"{rss['at_10_percent']:.1f} MiB at 10 %, {rss['at_end']:.1f} MiB at the end")
+    table.add_row("plan", ", ".join(sorted({digest[:16] for digest in report["plan_digest"]})))
+    table.add_row("machine", f"{report['machine']['cores']} cores, {report['machine']['cpu']}")
+    table.add_row("repeat with", report["command"])
+    console.print(table)
+
+
+def _compared(report: dict[str, Any]) -> str:
+    if report["logical_errors"] is None:
+        return "the truth is not known"
+    text = f"{report['logical_errors']}"
+    if report["logical_errors_whole_shot"] is not None:
+        text += (
+            f"; PyMatching on whole shots {report['logical_errors_whole_shot']}; they disagree on "
+            f"{report['disagreements']} shots ({report['worse']} worse, {report['better']} better)"
+        )
+    return text
+
+
+def _summed(rows: list[dict[str, int]]) -> dict[str, int]:
+    return {key: sum(row[key] for row in rows) for key in rows[0]}

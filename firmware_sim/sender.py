@@ -1,0 +1,186 @@
+"""The sender: what each patch sends, and the thread that sends it by the clock."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+
+import numpy as np
+import zmq
+
+from firmware_sim.endless import EndlessErrors
+from firmware_sim.kernels.records import (
+    LATE_MAX_NS,
+    MESSAGES,
+    PROGRESS_WORDS,
+    ROUNDS,
+    SEND_PATCH,
+    SEND_STATE,
+    UNSENT,
+)
+from firmware_sim.kernels.send import send_rounds
+from firmware_sim.shots import Shots
+from firmware_sim.sources import finite_shots
+from rtqec.config import Config
+from rtqec.errors import ConfigError
+from rtqec.kernels.native import timespec
+from rtqec.kernels.records import CONTROL_WORDS, STOP
+from rtqec.plan import Plan
+from rtqec.plan.tables import FoldTables
+from rtqec.units import NS_PER_US
+from rtqec.wire import MESSAGE_BYTES_MAX, rounds_message_bytes
+
+_PR_SET_TIMERSLACK = 29
+_EPOCHS = 1 << 16
+ENDLESS_ROUNDS_DEFAULT = 1_000_000
+
+
+class Sender:
+    """Everything that is sent in one run, made before it starts.
+
+    Args:
+        config: `[source]`, `[pace]` and `[feed]` are read here.
+        plans: One per patch.
+
+    Attributes:
+        shots: The finite shots of each patch, or None for an endless one.
+        rounds_total: Rounds of all patches.
+        shot_rounds: int64, rounds of a shot of each patch.
+    """
+
+    def __init__(self, config: Config, plans: list[Plan]) -> None:
+        self._period_ns = config.period_us * NS_PER_US
+        self._tables = FoldTables(plans, [p.id for p in config.patch], config.feed.payload == "detection_events")
+        seeds = np.random.SeedSequence(config.source.seed).generate_state(len(plans), np.uint64)
+        self.shots: list[Shots | None] = []
+        self._patches = np.zeros(len(plans), SEND_PATCH)
+        self._states = np.zeros(len(plans), SEND_STATE)
+        self._states["random"] = seeds | np.uint64(1)
+        self._patches["crc"] = config.source.crc
+        self._patches["source_epoch"] = time.time_ns() % _EPOCHS
+        self._patches["rounds_per_message"] = config.source.rounds_per_message
+        errors = EndlessErrors()
+        pending_bytes = 0
+        for patch, plan, seed in zip(self._patches, plans, seeds.tolist(), strict=True):
+            patch["layer_bits"] = plan.layout.layer_bits
+            if plan.endless:
+                self._check_endless(config, plan)
+                patch["pending_offset"] = pending_bytes
+                self._describe_endless(patch, config, plan, errors)
+                pending_bytes += int((patch["pending_mask"] + 1) * plan.layout.layer_bits)
+                self.shots.append(None)
+            else:
+                self.shots.append(finite_shots(config, plan, seed % (1 << 62)))
+        self._errors = errors.arrays()
+        self._pending = np.zeros(pending_bytes + 1, np.uint8)
+        self._lay_tapes()
+        self.rounds_total = int((self._patches["num_shots"] * self._patches["num_rounds"]).sum())
+        self.shot_rounds = self._patches["num_rounds"].astype(np.int64)
+        self.progress = np.zeros(PROGRESS_WORDS, np.int64)
+        self.control = np.zeros(CONTROL_WORDS, np.int64)
+        self._words = np.zeros(MESSAGE_BYTES_MAX // 8, np.uint64)
+        self._scratch = [np.zeros(max(plan.layout.layer_bits for plan in plans) + 64, np.uint8) for _ in range(2)]
+        self._thread: threading.Thread | None = None
+        self._run(0, 0, stopped=True)
+
+    def start(self, socket: zmq.Socket[bytes], start_ns: int) -> None:
+        """Send from `start_ns` (CLOCK_MONOTONIC) on, in a thread of its own."""
+        self._thread = threading.Thread(
+            target=self._run, args=(socket.underlying, start_ns), name="sender", daemon=True
+        )  # fmt: skip
+        self._thread.start()
+
+    @property
+    def sending(self) -> bool:
+        """Whether there is more to send."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End early."""
+        self.control[STOP] = 1
+        if self._thread is not None:
+            self._thread.join()
+
+    @property
+    def rounds_sent(self) -> int:
+        """Rounds handed to the transport, or lost there."""
+        return int(self.progress[ROUNDS])
+
+    @property
+    def messages_sent(self) -> int:
+        """Messages handed to the transport, or lost there."""
+        return int(self.progress[MESSAGES])
+
+    @property
+    def rounds_unsent(self) -> int:
+        """Rounds that the transport did not take."""
+        return int(self.progress[UNSENT])
+
+    @property
+    def late_ns_max(self) -> int:
+        """The latest that a message left, after it was due."""
+        return int(self.progress[LATE_MAX_NS])
+
+    def rounds_sent_of(self, patch_index: int) -> int:
+        """Rounds of one patch handed to the transport."""
+        return int(self._states[patch_index]["rounds_sent"])
+
+    def shots_sent_of(self, patch_index: int) -> int:
+        """Shots of one patch whose last round was sent."""
+        return int(self._states[patch_index]["shot"])
+
+    def endless_observables(self, patch_index: int) -> int:
+        """Observables that all errors of an endless shot flipped so far: the truth, one bit per own observable."""
+        return int(self._states[patch_index]["observables"])
+
+    def _run(self, socket: int, start_ns: int, stopped: bool = False) -> None:
+        """The thread; with `stopped` only compiles."""
+        # A sleeping sender must wake when it asked to, not up to the default 50 us later.
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
+        control = np.ones_like(self.control) if stopped else self.control
+        send_rounds(
+            socket, self._tables.patches, self._patches, self._states, self._tables.layers, self._tables.program,
+            self._messages, self._tape, self._sweep_tape, self._errors, self._pending, self._period_ns, start_ns,
+            self._words.view(np.uint8), self._words, *self._scratch, self.progress, control, timespec(),
+        )  # fmt: skip
+
+    def _describe_endless(self, patch: np.void, config: Config, plan: Plan, errors: EndlessErrors) -> None:
+        num_rounds = config.source.rounds or ENDLESS_ROUNDS_DEFAULT
+        patch["endless"], patch["num_shots"], patch["num_rounds"] = 1, 1, num_rounds
+        for key, value in errors.put(plan, num_rounds).items():
+            patch[key] = value
+
+    def _check_endless(self, config: Config, plan: Plan) -> None:
+        """Refuse what an endless source cannot make."""
+        if config.source.kind != "simulated":
+            raise ConfigError(
+                "[source] kind", f'is {config.source.kind!r}, but [plan] rounds is "endless".',
+                "A file has an end.", 'Set kind = "simulated", or a finite [plan].',
+            )  # fmt: skip
+        layers = [*plan.first_layers, plan.last_layer, *([plan.bulk_layer] if plan.bulk_layer else [])]
+        raw = config.feed.payload == "measurements"
+        if raw and any(layer.program is None or (layer.program.pivots < 0).any() for layer in layers):
+            raise ConfigError(
+                "[feed] payload", 'is "measurements", but some detector of this endless circuit has no measurement of '
+                "its own.", "Raw measurements are made by solving for it.",
+                'Set payload = "detection_events".',
+            )  # fmt: skip
+
+    def _lay_tapes(self) -> None:
+        """All finite shots in flat arrays."""
+        messages, tapes, sweeps = [np.zeros((1, 5), np.int64)], [np.zeros(1, np.uint8)], [np.zeros(1, np.uint8)]
+        at = [1, 1, 1]
+        for patch, shots in zip(self._patches, self.shots, strict=True):
+            if shots is None:
+                continue
+            patch["num_shots"], patch["num_rounds"] = shots.num_shots, shots.num_rounds
+            patch["message_offset"], patch["tape_offset"], patch["sweep_offset"] = at
+            patch["messages_per_shot"] = len(shots.messages)
+            patch["shot_bytes"], patch["sweep_bytes"] = shots.rounds_b8.shape[1], shots.sweep_b8.shape[1]
+            for kept, flat in ((messages, shots.messages), (tapes, shots.rounds_b8), (sweeps, shots.sweep_b8)):
+                kept.append(flat if kept is messages else flat.reshape(-1))
+            at = [at[0] + len(shots.messages), at[1] + shots.rounds_b8.size, at[2] + shots.sweep_b8.size]
+            longest = max(rounds_message_bytes(int(m[1]), int(m[4]), 64) for m in shots.messages)
+            assert longest < MESSAGE_BYTES_MAX
+        self._messages, self._tape, self._sweep_tape = map(np.concatenate, (messages, tapes, sweeps))

@@ -1,0 +1,332 @@
+"""The configuration of one deployment: one TOML file, read once, frozen.
+
+pydantic checks each key by itself; what only the circuit can tell (a buffer shorter than the distance, a time
+coordinate that is none) is refused by `plan`. Both speak as `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rtqec.errors import ConfigError
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveTime = Annotated[float, Field(gt=0)]
+ENDLESS = "endless"
+PATCHES_MAX = 4096
+
+
+class _Table(BaseModel):
+    """A TOML table: unknown keys are refused, values are never guessed into another type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Model = TypeVar("Model", bound=_Table)
+
+
+class PlanTable(_Table):
+    """`[plan]`: the experiment that is decoded, and how."""
+
+    generated: str | None = None
+    circuit: str | None = None
+    dem: str | None = None
+    distance: Positive | None = None
+    rounds: Positive | Literal["endless"] | None = None
+    noise: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+    time_coordinate: int = -1
+    measurements_per_round: Positive | list[Positive] | Literal["auto"] = "auto"
+    frames: Literal["own", "both"] = "own"
+    other_basis_circuit: str | None = None
+    matching: Literal["plain", "correlated"] = "plain"
+    drop_unobservable: bool = True
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PlanTable:
+        if (self.generated is None) == (self.circuit is None and self.dem is None):
+            raise ValueError(
+                "needs exactly one of generated (a circuit that Stim can generate) or circuit and/or dem (files)"
+            )
+        if self.generated is not None and None in (self.distance, self.rounds, self.noise):
+            raise ValueError("with generated also needs distance, rounds and noise")
+        if self.circuit is None and self.generated is None and self.frames == "both":
+            raise ValueError('frames = "both" needs a circuit: a DEM alone does not say where the other observable is')
+        return self
+
+
+class WindowTable(_Table):
+    """`[window]`: rounds that a window decides, and rounds that it only looks at."""
+
+    commit_rounds: Positive
+    buffer_rounds: NonNegative
+    accept_short_buffer: bool = False
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of a whole window."""
+        return self.commit_rounds + self.buffer_rounds
+
+
+class FeedTable(_Table):
+    """`[feed]`: where rounds come from."""
+
+    endpoint: str
+    payload: Literal["measurements", "detection_events"] = "measurements"
+    round_period_us: PositiveTime
+    ring_rounds: Annotated[int, Field(ge=16, le=1 << 24)] = 16384
+    receive_queue: Positive = 100_000
+    require_crc: bool = False
+
+
+class PublishTable(_Table):
+    """`[publish]`: where corrections go."""
+
+    endpoint: str
+    send_queue: Positive = 100_000
+
+
+class DeadlineTable(_Table):
+    """`[deadline]`: the service time that a window may take."""
+
+    budget_us: PositiveTime = 1000.0
+
+
+class LaneTable(_Table):
+    """`[lane]`: the process that carries the patches."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "lane0"
+    runtime_dir: str = "${XDG_RUNTIME_DIR:-/tmp}/rtqec"
+    spin_us: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    batch_windows: Annotated[int, Field(ge=1, le=1024)] = 64
+
+
+class LogTable(_Table):
+    """`[log]`."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class PatchTable(_Table):
+    """`[[patch]]`: one logical qubit. `plan` and `window` override single keys of the tables of that name."""
+
+    id: Annotated[int, Field(ge=0, lt=PATCHES_MAX)]
+    plan: dict[str, Any] = Field(default_factory=dict)
+    window: dict[str, Any] = Field(default_factory=dict)
+
+
+class VerifyTable(_Table):
+    """`[verify]`: how much accuracy windows may cost before `rtqec verify` fails."""
+
+    shots: Positive = 20_000
+    seed: NonNegative = 1
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    worse_minus_better_max: Annotated[float, Field(gt=0)] = 0.05
+    """Upper confidence bound of (worse - better), as a fraction of whole-shot failures."""
+
+
+class SourceTable(_Table):
+    """`[source]` (firmware_sim): where the simulated controller's rounds come from."""
+
+    kind: Literal["simulated", "recorded", "b8"] = "simulated"
+    folder: str | None = None
+    detection_events: str | None = None
+    observables: str | None = None
+    shots: Positive = 1000
+    rounds: Positive | None = None
+    seed: NonNegative = 1
+    rounds_per_message: Annotated[int, Field(ge=1, le=1024)] = 1
+    crc: bool = True
+    send_queue: Positive = 1_000_000
+
+    @model_validator(mode="after")
+    def _has_files(self) -> SourceTable:
+        if self.kind == "recorded" and self.folder is None:
+            raise ValueError('kind = "recorded" needs folder, a recorded experiment in Google\'s layout')
+        if self.kind == "b8" and self.detection_events is None:
+            raise ValueError('kind = "b8" needs detection_events, a b8 file of shots')
+        return self
+
+
+class PaceTable(_Table):
+    """`[pace]` (firmware_sim): round k is due at t0 + k * period_us, whatever the daemon does."""
+
+    period_us: PositiveTime | None = None
+    start_delay_ms: Annotated[float, Field(ge=0)] = 50.0
+
+
+class SinkTable(_Table):
+    """`[sink]` (firmware_sim): what is checked of the corrections."""
+
+    compare: bool = True
+    settle_s: PositiveTime = 10.0
+
+
+class Config(_Table):
+    """A whole file."""
+
+    plan: PlanTable
+    window: WindowTable
+    feed: FeedTable
+    publish: PublishTable
+    deadline: DeadlineTable = DeadlineTable()
+    lane: LaneTable = LaneTable()
+    log: LogTable = LogTable()
+    verify: VerifyTable = VerifyTable()
+    source: SourceTable = SourceTable()
+    pace: PaceTable = PaceTable()
+    sink: SinkTable = SinkTable()
+    patch: Annotated[list[PatchTable], Field(min_length=1)] = [PatchTable(id=0)]
+    folder: str = Field(default=".", exclude=True)
+
+    @model_validator(mode="after")
+    def _patches_differ(self) -> Config:
+        ids = [patch.id for patch in self.patch]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"[[patch]] id must differ from patch to patch, found {ids}")
+        return self
+
+    @property
+    def period_us(self) -> float:
+        """The period at which the simulated controller sends."""
+        return self.pace.period_us or self.feed.round_period_us
+
+    def tables_of(self, patch: PatchTable) -> tuple[PlanTable, WindowTable]:
+        """`[plan]` and `[window]` with the overrides of one patch."""
+        where = f"[[patch]] id = {patch.id}"
+        return (
+            _validated(PlanTable, self.plan.model_dump() | patch.plan, f"{where} plan"),
+            _validated(WindowTable, self.window.model_dump() | patch.window, f"{where} window"),
+        )
+
+    def path(self, key: str, value: str) -> Path:
+        """A file or folder named in the configuration.
+
+        Args:
+            key: The key, as `[table] key`, for the message.
+            value: As written: `${NAME}` and `${NAME:-default}` are replaced; relative to the file's own folder.
+
+        Raises:
+            ConfigError: A variable is not set, or nothing is there.
+        """
+        path = Path(self.folder) / expand_variables(key, value)
+        if not path.exists():
+            raise ConfigError(
+                key, f"is {value!r}, but {path} does not exist.",
+                "The plan and the recorded rounds are read from there.", "Correct the path, or restore the file.",
+            )  # fmt: skip
+        return path
+
+    @property
+    def runtime_dir(self) -> Path:
+        """The folder of telemetry blocks and locks."""
+        return Path(expand_variables("[lane] runtime_dir", self.lane.runtime_dir))
+
+
+def expand_variables(key: str, value: str) -> str:
+    """Replace `${NAME}` and `${NAME:-default}` by the environment's values."""
+    parts = value.split("${")
+    expanded = parts[0]
+    for part in parts[1:]:
+        name, _, rest = part.partition("}")
+        name, has_default, default = name.partition(":-")
+        if name not in os.environ and not has_default:
+            raise ConfigError(
+                key, f"is {value!r}, but the environment variable {name} is not set.",
+                "The path cannot be completed without it.", f"Set it: export {name}=/path/to/folder",
+            )  # fmt: skip
+        expanded += os.environ.get(name, default) + rest
+    return expanded
+
+
+def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read and check a configuration file.
+
+    Args:
+        path: The TOML file.
+        overrides: `table.key=value` pairs; the value is TOML, or a bare string.
+
+    Raises:
+        ConfigError: The file is missing or no TOML, a key is unknown, a value out of bounds.
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"configuration {path}", f"cannot be read: {error.strerror}.",
+            "Everything the daemon does is said there.", "Name an existing file, for example configs/d5_memory_z.toml.",
+        ) from error  # fmt: skip
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"configuration {path}", f"is not TOML: {error}.",
+            "Nothing can be read from it.", "Correct that line; configs/reference.toml shows every key.",
+        ) from error  # fmt: skip
+    for override in overrides:
+        _apply_override(tables, override)
+    tables["folder"] = str(path.parent)
+    config = _validated(Config, tables, "")
+    for patch in config.patch:
+        config.tables_of(patch)
+    return config
+
+
+def _apply_override(tables: dict[str, Any], override: str) -> None:
+    """Set one `table.key=value` pair, or say what is wrong with it."""
+    name, equals, text = override.partition("=")
+    table, dot, key = name.strip().partition(".")
+    if not equals or not dot or not key:
+        raise ConfigError(
+            "--set", f"is {override!r}, but must be table.key=value.",
+            "Without the table it is not clear which key is meant.", "For example --set feed.round_period_us=10.",
+        )  # fmt: skip
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    target = tables.setdefault(table, {})
+    if not isinstance(target, dict):
+        raise ConfigError(
+            "--set", f"is {override!r}, but [[{table}]] is a list of tables.",
+            "It is not clear which of them is meant.", "Change that key in the file.",
+        )  # fmt: skip
+    target[key] = value
+
+
+def _validated(model: type[Model], tables: dict[str, Any], where: str) -> Model:
+    """pydantic's first complaint in our own words."""
+    try:
+        return model.model_validate(tables)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _config_error(first["loc"], first["type"], first["msg"], first.get("input"), where) from None
+
+
+def _config_error(loc: tuple[int | str, ...], kind: str, text: str, value: object, where: str) -> ConfigError:
+    """One pydantic error as key, value, bound, reason, remedy."""
+    table, *keys = [str(part) for part in loc] or ["configuration"]
+    key = where or f"[{table}] {'.'.join(keys)}".strip()
+    if where:
+        key = f"{where}.{'.'.join([table, *keys])}"
+    see = "configs/reference.toml shows every key with its bounds."
+    if kind == "extra_forbidden":
+        return ConfigError(
+            key, f"is {value!r}, but no key or table has that name.",
+            "A key that is misspelt would otherwise be ignored in silence.", f"Remove or correct it; {see}",
+        )  # fmt: skip
+    if kind == "missing":
+        return ConfigError(
+            key, "is missing, but has no default.", "The daemon cannot guess it.", f"Set it; {see}",
+        )  # fmt: skip
+    bound = text.removeprefix("Value error, ")
+    shown = f"is {value!r}, but: " if not isinstance(value, dict) else ""
+    return ConfigError(
+        key, f"{shown}{bound[0].lower()}{bound[1:]}.", "The value is outside what the daemon can work with.",
+        f"Set a value within that bound; {see}",
+    )  # fmt: skip

@@ -1,0 +1,349 @@
+"""The ingest loop: receive, check, fold, place. One thread, no GIL, until it is told to stop.
+
+A message is either placed whole or dropped with one counter. What is placed becomes visible to the path by one
+release store of the patch's head.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rtqec.kernels.crc32c import crc32c_words
+from rtqec.kernels.fold import fill_round, fold_round, pack_bits, unpack_bits
+from rtqec.kernels.native import compiled, fetch_add, futex_wake, load_acquire, now_ns, store_release, zmq_recv
+from rtqec.kernels.records import (
+    CURSOR_STRIDE,
+    HEAD,
+    INGEST_BEAT,
+    NEED,
+    SIGNAL_SEQUENCE,
+    SIGNAL_WAITING,
+    SLOT_END,
+    SLOT_HEADLESS,
+    SLOT_LAST,
+    SLOT_LOST,
+    SLOT_TRUNCATED,
+    STOP,
+    TAIL,
+    FeedCounter,
+    ShotState,
+)
+from rtqec.wire import (
+    REQUEST_MAGIC,
+    ROUND_FLAGS_KNOWN,
+    ROUNDS_FUNCTION,
+    ROUNDS_HEADER_BYTES,
+    ROUNDS_PER_MESSAGE_MAX,
+    VERSION,
+    RoundFlag,
+)
+
+_MAGIC_AND_FUNCTION = np.uint64(REQUEST_MAGIC | ROUNDS_FUNCTION << 32)
+_LOW16 = np.uint64(0xFFFF)
+_LOW32 = np.uint64(0xFFFFFFFF)
+_HIGH32 = np.uint64(0xFFFFFFFF00000000)
+_CRC_WORD = 9
+_VERSION = VERSION
+_HEADER_BYTES = ROUNDS_HEADER_BYTES
+_ROUNDS_MAX = ROUNDS_PER_MESSAGE_MAX
+_ROUND_INDEX_MAX = np.uint64(1 << 62)
+_KNOWN = ROUND_FLAGS_KNOWN
+_EVENTS = int(RoundFlag.DETECTION_EVENTS)
+_FIRST = int(RoundFlag.FIRST)
+_LAST = int(RoundFlag.LAST)
+_SWEEP = int(RoundFlag.SWEEP)
+_CRC = int(RoundFlag.CRC)
+_ACCEPTED = -1
+
+
+@compiled
+def layer_index(patch: Any, round_index: Any, last: Any) -> Any:
+    """The layer of a round, or -1 where the plan has no such round."""
+    if patch.num_rounds >= 0 and last != (round_index == patch.num_rounds - 1):
+        return -1
+    if last:
+        return patch.last_layer
+    if round_index < patch.num_first_layers:
+        return patch.first_layer + round_index
+    return patch.bulk_layer
+
+
+@compiled
+def layer_width(patch: Any, layer: Any) -> Any:
+    """Bits that a message carries for a round of this layer."""
+    return layer.num_detectors if patch.events else layer.num_measurements
+
+
+@compiled
+def find_patch(patches: Any, patch_id: Any) -> Any:
+    """The row of a patch, or -1."""
+    for p in range(len(patches)):
+        if patches[p].patch_id == patch_id:
+            return p
+    return -1
+
+
+@compiled
+def check_message(patch: Any, layers: Any, words: Any, size: Any) -> Any:
+    """Whether a message of a known patch says nothing impossible.
+
+    Args:
+        patch: `FEED_PATCH` record.
+        layers: `LAYER` records.
+        words: uint64, the message.
+        size: Its bytes, a multiple of 8, at least a header.
+
+    Returns:
+        -1, or the `FeedCounter` of the first thing that is wrong.
+    """
+    flags = np.int64((words[3] >> np.uint64(16)) & _LOW16)
+    num_rounds = np.int64(words[8] & _LOW16)
+    bits = np.int64(words[8] >> np.uint64(32))
+    if flags & ~_KNOWN or ((flags & _EVENTS) != 0) != (patch.events != 0):
+        return FeedCounter.BAD_FLAGS
+    if np.int64(words[9] >> np.uint64(32)) != patch.plan_tag:
+        return FeedCounter.BAD_PLAN_TAG
+    if flags & _CRC:
+        if crc32c_words(words, size // 8, _CRC_WORD, _HIGH32) != (words[_CRC_WORD] & _LOW32):
+            return FeedCounter.BAD_CRC
+    elif patch.require_crc:
+        return FeedCounter.BAD_CRC
+    if num_rounds < 1 or num_rounds > _ROUNDS_MAX or words[6] >= _ROUND_INDEX_MAX:
+        return FeedCounter.BAD_ROUND
+    first_round = np.int64(words[6])
+    if ((flags & _FIRST) != 0) != (first_round == 0) or (flags & _SWEEP and not flags & _FIRST):
+        return FeedCounter.BAD_FLAGS
+    for i in range(num_rounds):
+        last = (flags & _LAST) != 0 and i == num_rounds - 1
+        index = layer_index(patch, first_round + i, last)
+        if index < 0:
+            return FeedCounter.BAD_ROUND
+        if layer_width(patch, layers[index]) != bits:
+            return FeedCounter.BAD_WIDTH
+    sweep_bytes = (patch.num_sweep_bits + 63) // 64 * 8 if flags & _SWEEP else 0
+    if size != _HEADER_BYTES + sweep_bytes + (num_rounds * ((bits + 7) // 8) + 7) // 8 * 8:
+        return FeedCounter.BAD_SIZE
+    return _ACCEPTED
+
+
+@compiled
+def check_header(words: Any, size: Any, buffer_bytes: Any) -> Any:
+    """Whether the bytes are a rounds message of this version at all: -1, or the `FeedCounter` of what is wrong."""
+    if size < _HEADER_BYTES or size > buffer_bytes or size % 8:
+        return FeedCounter.BAD_SIZE
+    if words[0] != _MAGIC_AND_FUNCTION:
+        return FeedCounter.BAD_MAGIC
+    if words[3] & _LOW16 != _VERSION:
+        return FeedCounter.BAD_VERSION
+    if words[1] & _LOW32 != size - 24 or (words[1] >> np.uint64(32)) != (words[4] & _LOW32):
+        return FeedCounter.BAD_SIZE
+    return _ACCEPTED
+
+
+@compiled
+def free_slots(place: Any, state: Any, cursors: Any, p: Any, needed: Any) -> Any:
+    """Whether the ring of a patch has `needed` free slots; reads the path's cursor only when it seems full."""
+    if state.head - state.tail_seen + needed <= place.mask + 1:
+        return True
+    state.tail_seen = load_acquire(cursors, p * CURSOR_STRIDE + TAIL)
+    return state.head - state.tail_seen + needed <= place.mask + 1
+
+
+@compiled
+def write_slot(place: Any, state: Any, slots: Any, flags: Any, times: Any) -> Any:
+    """Describe the round at the head; the head is not yet published. Returns the slot's number in the ring."""
+    ordinal = state.head & place.mask
+    slot = slots[place.slot_offset + ordinal]
+    slot.shot_id = state.shot_id
+    slot.round_index = state.next_round
+    slot.received_ns = times[0]
+    slot.sent_ns = times[1]
+    slot.ptp_timestamp = times[2]
+    slot.flags = flags
+    state.head += 1
+    return ordinal
+
+
+@compiled
+def follow_sequence(state: Any, epoch: Any, sequence: Any, counts: Any) -> Any:
+    """Account for the message number. False for one that was seen or passed already."""
+    if epoch != state.epoch:
+        state.epoch = epoch
+    elif sequence < state.next_sequence:
+        counts[FeedCounter.LATE_OR_DUPLICATE] += 1
+        return False
+    else:
+        counts[FeedCounter.MESSAGES_MISSING] += np.int64(sequence - state.next_sequence)
+    state.next_sequence = sequence + np.uint64(1)
+    return True
+
+
+@compiled
+def enter_shot(patch: Any, place: Any, state: Any, slots: Any, shot_id: Any, first_round: Any, times: Any,
+               counts: Any) -> Any:  # fmt: skip
+    """Bring a patch into the shot of a message. False where that message cannot be placed.
+
+    Needs two free slots: one to end the shot before, one to report a shot that has no beginning.
+    """
+    if state.shot_state == ShotState.OPEN and state.shot_id == shot_id:
+        return True
+    if state.shot_state == ShotState.OPEN:
+        counts[FeedCounter.SHOTS_TRUNCATED] += 1
+        write_slot(place, state, slots, SLOT_TRUNCATED, times)
+    elif state.shot_state != ShotState.NONE and state.shot_id == shot_id:
+        late = state.shot_state == ShotState.CLOSED
+        counts[FeedCounter.LATE_OR_DUPLICATE if late else FeedCounter.DEAD_SHOT_MESSAGES] += 1
+        return False
+    state.shot_id = shot_id
+    state.next_round = 0
+    counts[FeedCounter.SHOTS] += 1
+    if first_round == 0:
+        state.shot_state = ShotState.OPEN
+        return True
+    counts[FeedCounter.SHOTS_HEADLESS] += 1
+    state.shot_state = ShotState.DEAD
+    if patch.num_rounds >= 0:
+        write_slot(place, state, slots, SLOT_HEADLESS, times)
+    return False
+
+
+@compiled
+def fill_gap(patch: Any, place: Any, state: Any, layers: Any, program: Any, ring_b8: Any, slots: Any, first_round: Any,
+             times: Any, counts: Any, events: Any) -> Any:  # fmt: skip
+    """Put a lost round, whose detectors read 0, into every place before `first_round`."""
+    constants, sources, sweep_sources, pivots, history, sweeps = program
+    while state.next_round < first_round:
+        layer = layers[layer_index(patch, state.next_round, False)]
+        if not patch.events:
+            fill_round(
+                patch, layer, state.next_round, constants, sources, sweep_sources, pivots, history, sweeps, events
+            )
+        ordinal = write_slot(place, state, slots, SLOT_LOST, times)
+        start = place.byte_offset + ordinal * place.layer_bytes
+        for i in range(place.layer_bytes):
+            ring_b8[start + i] = 0
+        state.next_round += 1
+        counts[FeedCounter.ROUNDS_FILLED] += 1
+
+
+@compiled
+def place_rounds(patch: Any, place: Any, state: Any, layers: Any, program: Any, ring_b8: Any, slots: Any,
+                 message: Any, words: Any, times: Any, events: Any) -> Any:  # fmt: skip
+    """Fold the rounds of a checked message into the ring."""
+    constants, sources, sweep_sources, _, history, sweeps = program
+    flags = np.int64((words[3] >> np.uint64(16)) & _LOW16)
+    num_rounds = np.int64(words[8] & _LOW16)
+    bits = np.int64(words[8] >> np.uint64(32))
+    at = _HEADER_BYTES
+    if flags & _FIRST:
+        for i in range(patch.num_sweep_bits):
+            sweeps[patch.sweep_offset + i] = 0
+    if flags & _SWEEP:
+        unpack_bits(message, at, patch.num_sweep_bits, sweeps, patch.sweep_offset)
+        at += (patch.num_sweep_bits + 63) // 64 * 8
+    for i in range(num_rounds):
+        last = (flags & _LAST) != 0 and i == num_rounds - 1
+        ordinal = write_slot(place, state, slots, SLOT_LAST if last else 0, times)
+        start = place.byte_offset + ordinal * place.layer_bytes
+        if patch.events:
+            unpack_bits(message, at, bits, events, 0)
+        else:
+            row = state.next_round & patch.history_mask
+            unpack_bits(message, at, bits, history, patch.history_offset + row * patch.history_width)
+            layer = layers[layer_index(patch, state.next_round, last)]
+            fold_round(patch, layer, state.next_round, constants, sources, sweep_sources, history, sweeps, events)
+        layer = layers[layer_index(patch, state.next_round, last)]
+        pack_bits(events, layer.num_detectors, ring_b8, start, place.layer_bytes)
+        at += (bits + 7) // 8
+        state.next_round += 1
+    if flags & _LAST:
+        state.shot_state = ShotState.CLOSED
+    return num_rounds
+
+
+@compiled
+def wake_path(signal: Any) -> Any:
+    """Tell the path that a window may have closed."""
+    fetch_add(signal, SIGNAL_SEQUENCE, np.uint32(1))
+    if load_acquire(signal, SIGNAL_WAITING):
+        futex_wake(signal)
+
+
+@compiled
+def accept_message(p: Any, patches: Any, places: Any, states: Any, layers: Any, program: Any, ring_b8: Any, slots: Any,
+                   cursors: Any, signal: Any, counters: Any, message: Any, words: Any, received_ns: Any,
+                   events: Any, times: Any) -> Any:  # fmt: skip
+    """Place a checked message, after what was lost before it; publish the head and wake the path."""
+    patch, place, state, counts = patches[p], places[p], states[p], counters[p]
+    num_rounds = np.int64(words[8] & _LOW16)
+    first_round = np.int64(words[6])
+    if not follow_sequence(state, np.int64((words[8] >> np.uint64(16)) & _LOW16), words[4], counts):
+        return
+    in_shot = state.shot_state == ShotState.OPEN and state.shot_id == words[5]
+    if in_shot and first_round < state.next_round:
+        counts[FeedCounter.LATE_OR_DUPLICATE] += 1
+        return
+    missing = first_round - state.next_round if in_shot else 0
+    # One slot stays free, so that the end of a truncated shot can always be said; see `enter_shot`.
+    if missing > place.mask or not free_slots(place, state, cursors, p, missing + num_rounds + 3):
+        counts[FeedCounter.RING_FULL] += 1
+        return
+    times[0], times[1], times[2] = received_ns, np.int64(words[7]), np.int64(words[2])
+    ended = state.head
+    if enter_shot(patch, place, state, slots, words[5], first_round, times, counts):
+        fill_gap(patch, place, state, layers, program, ring_b8, slots, first_round, times, counts, events)
+        place_rounds(patch, place, state, layers, program, ring_b8, slots, message, words, times, events)
+        counts[FeedCounter.ROUNDS] += num_rounds
+    cursor = p * CURSOR_STRIDE
+    ended = state.head != ended and (slots[place.slot_offset + (ended & place.mask)].flags & SLOT_END) != 0
+    store_release(cursors, cursor + HEAD, state.head)
+    if ended or state.shot_state != ShotState.OPEN or state.head >= load_acquire(cursors, cursor + NEED):
+        wake_path(signal)
+
+
+@compiled
+def ingest_message(patches: Any, places: Any, states: Any, layers: Any, program: Any, ring_b8: Any, slots: Any,
+                   cursors: Any, signal: Any, counters: Any, message: Any, words: Any, size: Any, received_ns: Any,
+                   events: Any, times: Any) -> Any:  # fmt: skip
+    """Check one message and place it, or count why not. The last row of `counters` is for unknown patches."""
+    lane = len(patches)
+    wrong = check_header(words, size, len(message))
+    if wrong != _ACCEPTED:
+        counters[lane, wrong] += 1
+        return
+    p = find_patch(patches, np.int64(words[3] >> np.uint64(32)))
+    if p < 0:
+        counters[lane, FeedCounter.UNKNOWN_PATCH] += 1
+        return
+    counters[p, FeedCounter.MESSAGES] += 1
+    wrong = check_message(patches[p], layers, words, size)
+    if wrong != _ACCEPTED:
+        counters[p, wrong] += 1
+        return
+    accept_message(p, patches, places, states, layers, program, ring_b8, slots, cursors, signal, counters, message,
+                   words, received_ns, events, times)  # fmt: skip
+
+
+@compiled
+def ingest(socket: Any, patches: Any, places: Any, states: Any, layers: Any, program: Any, ring_b8: Any, slots: Any,
+           cursors: Any, signal: Any, control: Any, counters: Any, message: Any, words: Any, events: Any, times: Any,
+           spec: Any) -> Any:  # fmt: skip
+    """Receive until `control[STOP]`.
+
+    Args:
+        socket: The C pointer of a PULL socket with a receive timeout.
+        patches, places, states, layers: `FEED_PATCH`, `RING_PLACE`, `FEED_STATE` per patch; `LAYER` per layer.
+        program: Flat arrays: constants, sources, sweep sources, pivots, history, sweeps.
+        ring_b8, slots, cursors, signal, control: The ring and its words; see `records`.
+        counters: int64, shape (num_patches + 1, len(FeedCounter)).
+        message, words: One buffer, as uint8 and as uint64.
+        events, times, spec: Scratch.
+    """
+    while not load_acquire(control, STOP):
+        size = zmq_recv(socket, message.ctypes.data, message.size, 0)
+        fetch_add(control, INGEST_BEAT, 1)
+        if size >= 0:
+            ingest_message(patches, places, states, layers, program, ring_b8, slots, cursors, signal, counters,
+                           message, words, size, now_ns(spec), events, times)  # fmt: skip

@@ -1,0 +1,140 @@
+"""What compiled code calls directly: libzmq, the clock, the scheduler, and memory order.
+
+numba resolves an `ExternalFunction` by name when it links, also from its cache, so compiled loops hold no address of
+this process. libzmq's symbols come from the library that pyzmq carries.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+import zmq
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """numba's `njit` with this project's policy: no GIL, cached on disk, no bounds checks, C division."""
+    decorate = numba.njit(nogil=True, cache=True, error_model="numpy")
+    return cast(Function, decorate(function))
+
+
+_LIBZMQ = ctypes.CDLL(zmq.backend.cython._zmq.__file__)
+for _name in ("zmq_recv", "zmq_send", "zmq_errno"):
+    llvm.add_symbol(f"rtqec_{_name}", ctypes.cast(getattr(_LIBZMQ, _name), ctypes.c_void_p).value)
+
+zmq_recv = types.ExternalFunction("rtqec_zmq_recv", types.int32(types.uintp, types.uintp, types.uintp, types.int32))
+zmq_send = types.ExternalFunction("rtqec_zmq_send", types.int32(types.uintp, types.uintp, types.uintp, types.int32))
+zmq_errno = types.ExternalFunction("rtqec_zmq_errno", types.int32())
+sched_yield = types.ExternalFunction("sched_yield", types.int32())
+_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
+_clock_nanosleep = types.ExternalFunction(
+    "clock_nanosleep", types.int32(types.int32, types.int32, types.uintp, types.uintp)
+)
+_syscall = types.ExternalFunction(
+    "syscall",
+    types.int64(types.int64, types.uintp, types.int64, types.int64, types.uintp, types.uintp, types.int64),
+)
+
+DONTWAIT = int(zmq.DONTWAIT)
+EAGAIN = int(zmq.EAGAIN)
+EINTR = 4
+_CLOCK_MONOTONIC = 1
+_TIMER_ABSTIME = 1
+_FUTEX_WAIT_PRIVATE = 128
+_FUTEX_WAKE_PRIVATE = 129
+# The syscall's number, from the kernel's tables; both machines are 64-bit and little-endian.
+_SYS_FUTEX = {"x86_64": 202, "aarch64": 98}[platform.machine()]
+_NS_PER_S = 1_000_000_000
+
+
+def timespec() -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Room for one `struct timespec`: int64, shape (2,). Each thread owns one."""
+    return np.zeros(2, np.int64)
+
+
+@compiled
+def now_ns(spec: Any) -> Any:
+    """CLOCK_MONOTONIC in ns, through the caller's `timespec`."""
+    _clock_gettime(_CLOCK_MONOTONIC, spec.ctypes.data)
+    return spec[0] * _NS_PER_S + spec[1]
+
+
+@compiled
+def sleep_until(deadline_ns: Any, spec: Any) -> Any:
+    """Sleep until CLOCK_MONOTONIC reads `deadline_ns`."""
+    spec[0] = deadline_ns // _NS_PER_S
+    spec[1] = deadline_ns % _NS_PER_S
+    _clock_nanosleep(_CLOCK_MONOTONIC, _TIMER_ABSTIME, spec.ctypes.data, 0)
+
+
+@compiled
+def futex_wait(word: Any, expected: Any, timeout_ns: Any, spec: Any) -> Any:
+    """Sleep while `word[0] == expected` (uint32), at most `timeout_ns`."""
+    spec[0] = timeout_ns // _NS_PER_S
+    spec[1] = timeout_ns % _NS_PER_S
+    _syscall(_SYS_FUTEX, word.ctypes.data, _FUTEX_WAIT_PRIVATE, np.int64(expected), spec.ctypes.data, 0, 0)
+
+
+@compiled
+def futex_wake(word: Any) -> Any:
+    """Wake the thread that sleeps on `word`."""
+    _syscall(_SYS_FUTEX, word.ctypes.data, _FUTEX_WAKE_PRIVATE, 1, 0, 0, 0)
+
+
+def _item_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    array = context.make_array(signature.args[0])(context, builder, args[0])
+    return cgutils.get_item_pointer(context, builder, signature.args[0], array, [args[1]], wraparound=False)
+
+
+def _align(array_type: Any) -> int:
+    return int(array_type.dtype.bitwidth // 8)
+
+
+@intrinsic
+def load_acquire(_typing: Any, array: Any, _index: Any) -> Any:
+    """`array[index]`, before everything that follows. An ordinary load in a wait loop would be hoisted."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _item_pointer(context, builder, signature, args)
+        return builder.load_atomic(pointer, "seq_cst", _align(signature.args[0]))
+
+    return array.dtype(array, types.intp), generate
+
+
+@intrinsic
+def store_release(_typing: Any, array: Any, _index: Any, _value: Any) -> Any:
+    """`array[index] = value`, after everything before it.
+
+    Sequentially consistent, so that "publish, then look whether the other side sleeps" cannot be reordered.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _item_pointer(context, builder, signature, args)
+        value = context.cast(builder, args[2], signature.args[2], signature.args[0].dtype)
+        builder.store_atomic(value, pointer, "seq_cst", _align(signature.args[0]))
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, array.dtype), generate
+
+
+@intrinsic
+def fetch_add(_typing: Any, array: Any, _index: Any, _value: Any) -> Any:
+    """`array[index] += value` as one step; the old value."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _item_pointer(context, builder, signature, args)
+        return builder.atomic_rmw("add", pointer, args[2], "seq_cst")
+
+    return array.dtype(array, types.intp, array.dtype), generate
+
+

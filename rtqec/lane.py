@@ -1,0 +1,184 @@
+"""A lane: the process that carries some patches along the whole path."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import socket as os_socket
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+import zmq
+
+from rtqec.batch import Streams
+from rtqec.commit import Commit
+from rtqec.config import Config, expand_variables
+from rtqec.errors import ConfigError
+from rtqec.feed import Feed
+from rtqec.log import get_logger
+from rtqec.match import Match
+from rtqec.pipeline import Pipeline
+from rtqec.plan import Plan, compile_plan
+from rtqec.publish import Publish
+from rtqec.ring import Ring
+from rtqec.telemetry import TelemetryBlock
+from rtqec.window import Window
+
+_IPC = "ipc://"
+
+
+def compile_plans(config: Config) -> list[Plan]:
+    """The plan of every patch; patches with equal tables share one."""
+    known: dict[str, Plan] = {}
+    plans = []
+    for patch in config.patch:
+        key = repr(config.tables_of(patch))
+        if key not in known:
+            known[key] = compile_plan(config, patch)
+        plans.append(known[key])
+    return plans
+
+
+def telemetry_path(config: Config) -> Path:
+    """Where a lane's telemetry block lies."""
+    return config.runtime_dir / f"{config.lane.name}.telemetry"
+
+
+class Lane:
+    """Everything of one lane, allocated and warm after construction.
+
+    Args:
+        config: The deployment.
+
+    Raises:
+        ConfigError: A plan cannot work, or an address is in use.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._log = get_logger().bind(lane=config.lane.name)
+        self._locks: list[IO[str]] = []
+        started = time.monotonic()
+        self.plans = compile_plans(config)
+        patch_ids = [patch.id for patch in config.patch]
+        self._context = zmq.Context(io_threads=1)
+        rounds = self._bind(zmq.PULL, "[feed] endpoint", config.feed.endpoint, config.feed.receive_queue)
+        corrections = self._bind(zmq.PUSH, "[publish] endpoint", config.publish.endpoint, config.publish.send_queue)
+        self._sockets = [rounds, corrections]
+        try:
+            self.telemetry = TelemetryBlock.create(telemetry_path(config), patch_ids)
+        except OSError as error:
+            raise ConfigError(
+                "[lane] runtime_dir", f"is {config.lane.runtime_dir!r}, but the telemetry block cannot be written "
+                f"there: {error.strerror}.", "Status and metrics are read from it.",
+                "Name a folder that this user may write.",
+            ) from error  # fmt: skip
+        ring = Ring(self.plans, config.feed.ring_rounds)
+        events = config.feed.payload == "detection_events"
+        streams = Streams(self.plans, patch_ids, config.deadline.budget_us, events)
+        self.feed = Feed(self.plans, patch_ids, ring, self.telemetry, config.feed, rounds)
+        self.pipeline = Pipeline(
+            streams,
+            ring,
+            Window(streams, ring, config.lane.spin_us),
+            Match(streams.models, config.lane.batch_windows),
+            Commit(streams, ring, self.telemetry),
+            Publish(corrections, self.telemetry),
+            config.lane.batch_windows,
+        )
+        self._ring = ring
+        self._path = threading.Thread(target=self._run_path, name="path", daemon=True)
+        self._fault: BaseException | None = None
+        self.pipeline.warm()
+        self.feed.warm()
+        self._log.info(
+            "lane_warm", patches=len(self.plans), matchers=len(streams.models),
+            seconds=round(time.monotonic() - started, 2),
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Begin to receive and decode, and say READY."""
+        gc.collect()
+        gc.freeze()
+        self.feed.start()
+        self._path.start()
+        self.telemetry.header["ready_ns"] = time.monotonic_ns()
+        _notify("READY=1")
+        for plan in self.plans:
+            self._log.info("patch_ready", plan_tag=f"{plan.tag:08x}", digest=plan.digest)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the path still runs."""
+        return self._path.is_alive()
+
+    def stop(self) -> None:
+        """Stop receiving, carry what has closed, end the threads.
+
+        Raises:
+            FaultError: The path had stopped by itself on a broken invariant.
+        """
+        _notify("STOPPING=1")
+        self._ring.stop()
+        self.feed.join()
+        self._path.join()
+        for socket in self._sockets:
+            socket.close(linger=1000)
+        self._context.term()
+        for lock in self._locks:
+            lock.close()
+        self._log.info("lane_stopped", **{k: v for k, v in self.telemetry.totals().items() if v})
+        if self._fault is not None:
+            raise self._fault
+
+    def _run_path(self) -> None:
+        try:
+            self.pipeline.run()
+            while self.pipeline.step():
+                pass  # Windows that had closed when the stop came.
+        except BaseException as error:
+            self._fault = error
+            self._log.exception("path_fault")
+            self._ring.stop()
+
+    def _bind(self, kind: int, key: str, written: str, queue: int) -> zmq.Socket[bytes]:
+        """Bind one socket, or say why not."""
+        endpoint = expand_variables(key, written)
+        socket: zmq.Socket[bytes] = self._context.socket(kind)
+        socket.set_hwm(queue)
+        socket.setsockopt(zmq.LINGER, 0)
+        try:
+            if endpoint.startswith(_IPC):
+                self._locks.append(_lock_ipc(Path(endpoint.removeprefix(_IPC))))
+            socket.bind(endpoint)
+        except (zmq.ZMQError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise ConfigError(
+                key, f"is {endpoint!r}, but it cannot be bound: {reason}.",
+                "Exactly one daemon serves an endpoint; a second one would steal half of its messages.",
+                "Stop the other daemon, or name another endpoint (ipc:///path or tcp://host:port).",
+            ) from error  # fmt: skip
+        return socket
+
+
+def _lock_ipc(path: Path) -> IO[str]:
+    """Hold the lock beside an ipc endpoint: ZeroMQ itself would silently take the file over from a running daemon."""
+    lock = path.with_name(path.name + ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise OSError(error.errno, "address in use by a running daemon") from error
+    return lock
+
+
+def _notify(state: str) -> None:
+    """Tell the service manager, where there is one (sd_notify's protocol)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with os_socket.socket(os_socket.AF_UNIX, os_socket.SOCK_DGRAM) as socket:
+        socket.connect("\0" + address[1:] if address.startswith("@") else address)
+        socket.sendall(state.encode())

@@ -1,0 +1,71 @@
+"""The stages in travelling order. Nothing else orchestrates.
+
+    feed | ring | window | match | commit | publish
+
+`feed` runs in its own thread and meets the others in the ring; the rest is one loop, Python per window.
+"""
+
+from __future__ import annotations
+
+import time
+
+from rtqec.batch import Streams, WindowBatch
+from rtqec.commit import Commit
+from rtqec.match import Match
+from rtqec.publish import Publish
+from rtqec.ring import Ring
+from rtqec.window import Window
+
+_COST_WEIGHT = 1 / 64
+"""Weight of the newest batch in the running mean of a matcher's time: about the last hundred batches count."""
+
+
+class Pipeline:
+    """One lane's path.
+
+    Args:
+        ring, window, match, commit, publish: The stages.
+        streams: The lane's patches and models.
+        batch_windows: Most windows decoded together.
+    """
+
+    def __init__(
+        self, streams: Streams, ring: Ring, window: Window, match: Match, commit: Commit, publish: Publish,
+        batch_windows: int,
+    ) -> None:  # fmt: skip
+        self._streams, self._ring = streams, ring
+        self._window, self._match, self._commit, self._publish = window, match, commit, publish
+        self._batch = WindowBatch(batch_windows, streams)
+
+    def warm(self) -> None:
+        """Pay for JIT, matchers and pages before READY."""
+        self._ring.warm()
+        self._window.warm()
+        self._match.warm()
+        self._commit.warm(self._batch)
+        self._publish.warm(self._batch)
+
+    def run(self) -> None:
+        """Carry windows until `Ring.stop`."""
+        while not self._ring.stopping:
+            self.step()
+
+    def step(self) -> bool:
+        """Carry one batch along the path; False where there was none."""
+        batch = self._batch
+        if not self._window(batch):
+            return False
+        started_ns = time.monotonic_ns()
+        self._match(batch)
+        self._learn_cost(batch, time.monotonic_ns() - started_ns)
+        self._commit(batch)
+        self._publish(batch)
+        return True
+
+    def _learn_cost(self, batch: WindowBatch, took_ns: int) -> None:
+        """Keep a running mean of the time per window of this matcher, by which batches are sized."""
+        if batch.model_index >= 0:
+            cost = self._streams.cost_ns
+            newest = took_ns / batch.count
+            known = cost[batch.model_index]
+            cost[batch.model_index] = known + _COST_WEIGHT * (newest - known) if known else newest

@@ -1,0 +1,381 @@
+"""A `Plan`: everything that is derived once, frozen, with a digest."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import stim
+
+from rtqec.config import Config, PatchTable, PlanTable, WindowTable
+from rtqec.errors import PlanError
+from rtqec.layout import LayerLayout
+from rtqec.plan.experiment import Experiment, ExperimentSource
+from rtqec.plan.folding import FoldProgram, fold_programs
+from rtqec.plan.model import EDGE_ROUNDS, ErrorTable, WindowModel, error_table, window_model
+from rtqec.plan.rounds import RoundMap, round_map
+from rtqec.plan.schedule import windows_of_shot
+from rtqec.wire import OBSERVABLES_MAX
+
+BULK_REPEATS_CHECKED = 2
+"""An endless plan compares this many bulk windows, one after the other, before it believes that the bulk repeats."""
+_FIRST_WINDOWS_MAX = 3
+"""Windows after which the start of a shot must be forgotten; Stim's circuits need one."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one round of a feed carries.
+
+    Attributes:
+        num_measurements: Bits of a raw round; 0 where the plan comes from a DEM alone.
+        num_detectors: Bits of a round of detection events.
+        program: How the one becomes the other, or None.
+    """
+
+    num_measurements: int
+    num_detectors: int
+    program: FoldProgram | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One patch's plan.
+
+    Attributes:
+        first_layers: Rounds 0, 1, .. of a shot; of a finite one all but the last.
+        bulk_layer: Every further round of an endless stream, or None.
+        last_layer: The data readout.
+        models: Distinct window models; equal ones are shared.
+        open_windows: Model of window k of a shot that goes on; the last entry stands for all later ones (endless).
+        closing_windows: Model of the window k (same convention) that ends with the shot after L rounds, by (k, L).
+        experiment: The experiment that it was derived from; of an endless one, a finite piece.
+        rounds: The rounds of that experiment.
+        errors: Its error model.
+        distance: Distance of the code.
+    """
+
+    table: PlanTable
+    window: WindowTable
+    layout: LayerLayout
+    num_observables: int
+    num_rounds: int | None
+    first_layers: tuple[Layer, ...]
+    bulk_layer: Layer | None
+    last_layer: Layer
+    models: tuple[WindowModel, ...]
+    open_windows: tuple[int, ...]
+    closing_windows: dict[tuple[int, int], int]
+    num_sweep_bits: int
+    distance: int
+    experiment: Experiment = field(repr=False)
+    rounds: RoundMap = field(repr=False)
+    errors: ErrorTable = field(repr=False)
+
+    @property
+    def endless(self) -> bool:
+        """Whether shots have no length of their own."""
+        return self.num_rounds is None
+
+    @property
+    def correlated(self) -> bool:
+        """Whether matching uses the correlations between the components of an error."""
+        return self.table.matching == "correlated"
+
+    @property
+    def look_back(self) -> int:
+        """Rounds of raw history that folding needs."""
+        layers = (*self.first_layers, self.last_layer, *([self.bulk_layer] if self.bulk_layer else []))
+        return max((layer.program.look_back for layer in layers if layer.program), default=0)
+
+    def layer(self, round_index: int, last: bool) -> Layer:
+        """What round `round_index` of a shot carries."""
+        if last:
+            return self.last_layer
+        if round_index < len(self.first_layers):
+            return self.first_layers[round_index]
+        assert self.bulk_layer is not None
+        return self.bulk_layer
+
+    def window_indices(self, num_rounds: int) -> list[int]:
+        """The model of each window of a shot of `num_rounds` rounds.
+
+        Raises:
+            KeyError: The plan has no windows for such a short shot.
+        """
+        windows = windows_of_shot(num_rounds, self.window)
+        clamp = len(self.open_windows) - 1
+        indices = [self.open_windows[min(w.index, clamp)] for w in windows[:-1]]
+        last = windows[-1]
+        return [*indices, self.closing_windows[self.closing_key(last.index), last.stop - last.start]]
+
+    def closing_key(self, window_index: int) -> int:
+        """The k of `closing_windows` for a shot's window."""
+        return min(window_index, len(self.open_windows) - 1) if self.endless else window_index
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of all that decides a correction, hex."""
+        digest = hashlib.sha256(b"rtqec plan 1\n")
+        digest.update(f"{self.table.matching} {self.num_rounds} {self.num_observables} {self.layout}\n".encode())
+        digest.update(f"{self.window.commit_rounds} {self.window.buffer_rounds}\n".encode())
+        for layer in (*self.first_layers, self.bulk_layer, self.last_layer):
+            digest.update(b"none" if layer is None else f"{layer.num_measurements} {layer.num_detectors}\n".encode())
+            digest.update(layer.program.content if layer and layer.program else b"events")
+        for model in self.models:
+            digest.update(model.content.encode())
+        digest.update(repr((self.open_windows, sorted(self.closing_windows.items()))).encode())
+        return digest.hexdigest()
+
+    @property
+    def tag(self) -> int:
+        """The first 32 bits of the digest: what a feed and a correction carry."""
+        return int(self.digest[:8], 16)
+
+
+def compile_plan(config: Config, patch: PatchTable) -> Plan:
+    """Derive the plan of one patch.
+
+    Raises:
+        ConfigError: The configuration cannot work with this circuit; the message names key, value, reason, remedy.
+    """
+    table, window = config.tables_of(patch)
+    source = ExperimentSource(config, table)
+    return (_compile_endless if source.endless else _compile_finite)(table, window, source)
+
+
+class _ModelShelf:
+    """Distinct window models, by content."""
+
+    def __init__(self) -> None:
+        self.models: list[WindowModel] = []
+        self._index: dict[str, int] = {}
+
+    def put(self, model: WindowModel) -> int:
+        """The index of a model equal to this one."""
+        if model.content not in self._index:
+            self._index[model.content] = len(self.models)
+            self.models.append(model)
+        return self._index[model.content]
+
+
+@dataclass(frozen=True)
+class _Derived:
+    """An experiment with its rounds, errors and layers."""
+
+    experiment: Experiment
+    rounds: RoundMap
+    errors: ErrorTable
+    layers: tuple[Layer, ...]
+
+    def cut(self, layout: LayerLayout, start: int, stop: int, commit_stop: int) -> WindowModel:
+        """The model of one window."""
+        return window_model(self.errors, layout, start, stop, commit_stop)
+
+
+def _read_errors(table: PlanTable, experiment: Experiment, rounds: RoundMap, layout: LayerLayout) -> ErrorTable:
+    return error_table(experiment.dem, rounds, layout, table.drop_unobservable and table.matching == "plain")
+
+
+def _derive(table: PlanTable, experiment: Experiment) -> _Derived:
+    rounds = round_map(table, experiment.circuit, experiment.dem)
+    errors = _read_errors(table, experiment, rounds, rounds.layout)
+    if not 1 <= errors.num_observables <= OBSERVABLES_MAX:
+        raise PlanError(
+            "[plan]", f"has {errors.num_observables} observables; the bounds are 1 and {OBSERVABLES_MAX}.",
+            "A correction carries the flips of the observables, in one machine word.",
+            "Give a circuit with OBSERVABLE_INCLUDE, or split it into several patches.",
+        )  # fmt: skip
+    programs: list[FoldProgram | None] = [None] * rounds.num_rounds
+    if experiment.circuit is not None:
+        programs = list(fold_programs(experiment.circuit, rounds))
+    layers = tuple(
+        Layer(int(width), int(detectors), program)
+        for width, detectors, program in zip(
+            rounds.block_widths, rounds.detectors_per_layer, programs, strict=True
+        )
+    )
+    return _Derived(experiment, rounds, errors, layers)
+
+
+def _compile_finite(table: PlanTable, window: WindowTable, source: ExperimentSource) -> Plan:
+    derived = _derive(table, source.as_written())
+    num_rounds = derived.rounds.num_rounds
+    distance = _distance(table, derived.experiment)
+    if num_rounds > window.rounds:
+        _check_window(window, distance, derived.errors.span)
+    layout = derived.rounds.layout
+    shelf = _ModelShelf()
+    windows = windows_of_shot(num_rounds, window)
+    indices = [shelf.put(derived.cut(layout, w.start, w.stop, w.commit_stop)) for w in windows]
+    last = windows[-1]
+    return Plan(
+        table,
+        window,
+        layout,
+        derived.errors.num_observables,
+        num_rounds,
+        derived.layers[:-1],
+        None,
+        derived.layers[-1],
+        tuple(shelf.models),
+        tuple(indices[:-1]),
+        {(last.index, last.stop - last.start): indices[-1]},
+        _num_sweep_bits(derived),
+        distance,
+        derived.experiment,
+        derived.rounds,
+        derived.errors,
+    )
+
+
+def _compile_endless(table: PlanTable, window: WindowTable, source: ExperimentSource) -> Plan:
+    """First windows, one bulk window for ever, and a last window for every length at which a stream may end."""
+    asked = 2 * window.rounds + (_FIRST_WINDOWS_MAX + BULK_REPEATS_CHECKED) * window.commit_rounds
+    derived = _derive(table, source.of_rounds(asked) if source.stretchable else source.as_written())
+    num_rounds, layout = derived.rounds.num_rounds, derived.rounds.layout
+    if num_rounds < asked:
+        raise PlanError(
+            "[plan] rounds", f'is "endless", but the file has {num_rounds} rounds; the bound is {asked}, from '
+            f"window.commit_rounds = {window.commit_rounds} and window.buffer_rounds = {window.buffer_rounds}.",
+            "The bulk must be seen to repeat before it is believed to repeat for ever.",
+            "Give a circuit with a REPEAT block, or a longer file.",
+        )  # fmt: skip
+    distance = _distance(table, source.of_rounds(2 * window.rounds) if source.stretchable else derived.experiment)
+    _check_window(window, distance, derived.errors.span)
+    first_layers = _first_layers(derived.layers)
+    shelf = _ModelShelf()
+    open_windows = _open_windows(derived, layout, window, shelf)
+    num_first = len(open_windows) - 1
+    closing: dict[tuple[int, int], int] = {}
+    for length in range(window.buffer_rounds + 1, window.rounds + 1):
+        model = derived.cut(layout, num_rounds - length, num_rounds, num_rounds)
+        closing[num_first, length] = shelf.put(model)
+    closing |= _short_shots(table, window, source, derived, num_first, shelf)
+    return Plan(
+        table,
+        window,
+        layout,
+        derived.errors.num_observables,
+        None,
+        first_layers,
+        derived.layers[len(first_layers)],
+        derived.layers[-1],
+        tuple(shelf.models),
+        tuple(open_windows),
+        closing,
+        _num_sweep_bits(derived),
+        distance,
+        derived.experiment,
+        derived.rounds,
+        derived.errors,
+    )
+
+
+def _short_shots(
+    table: PlanTable, window: WindowTable, source: ExperimentSource, derived: _Derived, num_first: int,
+    shelf: _ModelShelf,
+) -> dict[tuple[int, int], int]:  # fmt: skip
+    """Closing windows of streams that end before the bulk is reached."""
+    closing = {}
+    for k in range(num_first):
+        start = k * window.commit_rounds
+        shortest = 1 if k == 0 else window.buffer_rounds + 1
+        for length in range(shortest, window.rounds + 1):
+            errors = _errors_of_rounds(table, source, derived, start + length)
+            if errors is not None:
+                model = window_model(errors, derived.rounds.layout, start, start + length, start + length)
+                closing[k, length] = shelf.put(model)
+    return closing
+
+
+def _errors_of_rounds(
+    table: PlanTable, source: ExperimentSource, derived: _Derived, num_rounds: int
+) -> ErrorTable | None:
+    """The error model of the same experiment with another number of rounds, or None where there is no such thing."""
+    if num_rounds >= 2 * EDGE_ROUNDS:
+        return derived.errors.stitched(num_rounds)
+    if num_rounds < 2 or not source.stretchable:
+        return None
+    try:
+        experiment = source.of_rounds(num_rounds)
+    except PlanError:
+        return None  # The file's circuit cannot be that short; such a shot is refused while running.
+    rounds = round_map(table, experiment.circuit, experiment.dem)
+    return _read_errors(table, experiment, rounds, derived.rounds.layout) if rounds.num_rounds == num_rounds else None
+
+
+def _open_windows(derived: _Derived, layout: LayerLayout, window: WindowTable, shelf: _ModelShelf) -> list[int]:
+    """The first windows up to the one that repeats."""
+    commit = window.commit_rounds
+    indices = [
+        shelf.put(derived.cut(layout, k * commit, k * commit + window.rounds, (k + 1) * commit))
+        for k in range(_FIRST_WINDOWS_MAX + BULK_REPEATS_CHECKED)
+    ]
+    num_first = next(k for k in range(len(indices)) if len(set(indices[k:])) == 1)
+    if num_first > _FIRST_WINDOWS_MAX:
+        raise PlanError(
+            "[plan] rounds", f'is "endless", but windows {num_first - 1} and {num_first} of the circuit still differ; '
+            f"the bound is {_FIRST_WINDOWS_MAX}.",
+            "An endless stream is decoded by one bulk window for ever, so that the bulk must repeat.",
+            "Use a commit_rounds that is a multiple of the circuit's period, or a finite number of rounds.",
+        )  # fmt: skip
+    return indices[: num_first + 1]
+
+
+def _first_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """Layers before the one that repeats up to the data readout."""
+
+    def key(layer: Layer) -> tuple[int, int, bytes]:
+        return layer.num_measurements, layer.num_detectors, layer.program.content if layer.program else b""
+
+    bulk = [key(layer) for layer in layers[:-1]]
+    num_first = next(k for k in range(len(bulk)) if len(set(bulk[k:])) == 1)
+    if num_first > len(layers) // 2:
+        raise PlanError(
+            "[plan] rounds", f'is "endless", but rounds {num_first - 1} and {num_first} of the circuit are measured '
+            "or folded differently.", "An endless stream repeats one round for ever.",
+            "Use a finite number of rounds, or a circuit whose rounds are equal.",
+        )  # fmt: skip
+    return layers[:num_first]
+
+
+def _distance(table: PlanTable, experiment: Experiment) -> int:
+    """The code's distance: as configured, else the fewest errors that flip an observable unseen."""
+    if table.distance is not None:
+        return table.distance
+    try:
+        return len(experiment.dem.shortest_graphlike_error())
+    except ValueError as error:
+        raise PlanError(
+            "[plan] distance", f"is not given, and Stim finds no undetected logical error: {str(error).splitlines()[0]}",
+            "The buffer must be at least the distance.", "Set distance.",
+        ) from error  # fmt: skip
+
+
+def _check_window(window: WindowTable, distance: int, span: int) -> None:
+    """Refuse a buffer that cannot keep the accuracy, unless it is accepted by name."""
+    if window.accept_short_buffer:
+        return
+    if window.buffer_rounds < distance:
+        raise PlanError(
+            "[window] buffer_rounds", f"is {window.buffer_rounds}, but the distance of [plan] is {distance} and asks "
+            f"for at least {distance}.",
+            "With a shorter buffer a window decides pairs that later rounds could still overturn (on recorded data "
+            "28 % of shots differ without one).",
+            f"Set buffer_rounds = {distance}, or accept the loss by name with accept_short_buffer = true.",
+        )  # fmt: skip
+    if window.buffer_rounds < span:
+        raise PlanError(
+            "[window] buffer_rounds", f"is {window.buffer_rounds}, but [plan] has errors whose detectors lie {span} "
+            f"rounds apart and asks for at least {span}.",
+            "The seam of such an error would lie beyond the window that decides it.",
+            f"Set buffer_rounds = {span}, or accept the loss by name with accept_short_buffer = true.",
+        )  # fmt: skip
+
+
+def _num_sweep_bits(derived: _Derived) -> int:
+    circuit: stim.Circuit | None = derived.experiment.circuit
+    return 0 if circuit is None else int(np.int64(circuit.num_sweep_bits))
