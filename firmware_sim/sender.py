@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import time
 
@@ -24,14 +23,13 @@ from firmware_sim.shots import Shots
 from firmware_sim.sources import finite_shots
 from rtqec.config import Config
 from rtqec.errors import ConfigError
-from rtqec.kernels.native import timespec
+from rtqec.kernels.native import precise_timers, timespec
 from rtqec.kernels.records import CONTROL_WORDS, STOP
 from rtqec.plan import Plan
 from rtqec.plan.tables import FoldTables
-from rtqec.units import NS_PER_US
+from rtqec.units import NS_PER_US, ns_from_us
 from rtqec.wire import MESSAGE_BYTES_MAX, rounds_message_bytes
 
-_PR_SET_TIMERSLACK = 29
 _EPOCHS = 1 << 16
 ENDLESS_ROUNDS_DEFAULT = 1_000_000
 
@@ -51,6 +49,7 @@ class Sender:
 
     def __init__(self, config: Config, plans: list[Plan]) -> None:
         self._period_ns = config.period_us * NS_PER_US
+        self._burst_ns = ns_from_us(config.pace.burst_us)
         self._tables = FoldTables(plans, [p.id for p in config.patch], config.feed.payload == "detection_events")
         seeds = np.random.SeedSequence(config.source.seed).generate_state(len(plans), np.uint64)
         self.shots: list[Shots | None] = []
@@ -61,26 +60,26 @@ class Sender:
         self._patches["source_epoch"] = time.time_ns() % _EPOCHS
         self._patches["rounds_per_message"] = config.source.rounds_per_message
         errors = EndlessErrors()
-        pending_bytes = 0
+        pending_words = 0
         for patch, plan, seed in zip(self._patches, plans, seeds.tolist(), strict=True):
-            patch["layer_bits"] = plan.layout.layer_bits
+            patch["layer_words"] = plan.layout.scratch_words
             if plan.endless:
                 self._check_endless(config, plan)
-                patch["pending_offset"] = pending_bytes
+                patch["pending_offset"] = pending_words
                 self._describe_endless(patch, config, plan, errors)
-                pending_bytes += int((patch["pending_mask"] + 1) * plan.layout.layer_bits)
+                pending_words += int((patch["pending_mask"] + 1) * plan.layout.scratch_words)
                 self.shots.append(None)
             else:
                 self.shots.append(finite_shots(config, plan, seed % (1 << 62)))
         self._errors = errors.arrays()
-        self._pending = np.zeros(pending_bytes + 1, np.uint8)
+        self._pending = np.zeros(pending_words + 1, np.uint64)
         self._lay_tapes()
         self.rounds_total = int((self._patches["num_shots"] * self._patches["num_rounds"]).sum())
         self.shot_rounds = self._patches["num_rounds"].astype(np.int64)
         self.progress = np.zeros(PROGRESS_WORDS, np.int64)
         self.control = np.zeros(CONTROL_WORDS, np.int64)
         self._words = np.zeros(MESSAGE_BYTES_MAX // 8, np.uint64)
-        self._scratch = [np.zeros(max(plan.layout.layer_bits for plan in plans) + 64, np.uint8) for _ in range(2)]
+        self._scratch = [np.zeros(max(plan.layout.scratch_words for plan in plans), np.uint64) for _ in range(2)]
         self._thread: threading.Thread | None = None
         self._run(0, 0, stopped=True)
 
@@ -136,12 +135,12 @@ class Sender:
 
     def _run(self, socket: int, start_ns: int, stopped: bool = False) -> None:
         """The thread; with `stopped` only compiles."""
-        # A sleeping sender must wake when it asked to, not up to the default 50 us later.
-        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
+        precise_timers()
         control = np.ones_like(self.control) if stopped else self.control
         send_rounds(
             socket, self._tables.patches, self._patches, self._states, self._tables.layers, self._tables.program,
-            self._messages, self._tape, self._sweep_tape, self._errors, self._pending, self._period_ns, start_ns,
+            self._messages, self._tape, self._sweep_tape, self._errors, self._pending, self._period_ns, self._burst_ns,
+            start_ns,
             self._words.view(np.uint8), self._words, *self._scratch, self.progress, control, timespec(),
         )  # fmt: skip
 
@@ -160,10 +159,10 @@ class Sender:
             )  # fmt: skip
         layers = [*plan.first_layers, plan.last_layer, *([plan.bulk_layer] if plan.bulk_layer else [])]
         raw = config.feed.payload == "measurements"
-        if raw and any(layer.program is None or (layer.program.pivots < 0).any() for layer in layers):
+        if raw and any(layer.program is None or not len(layer.program.fixes) for layer in layers):
             raise ConfigError(
-                "[feed] payload", 'is "measurements", but some detector of this endless circuit has no measurement of '
-                "its own.", "Raw measurements are made by solving for it.",
+                "[feed] payload", 'is "measurements", but the detectors of some round of this endless circuit are not '
+                "independent.", "Raw measurements are made by solving for them.",
                 'Set payload = "detection_events".',
             )  # fmt: skip
 

@@ -101,9 +101,7 @@ def _follows(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.bool_]:
         & (after["window_index"] == before["window_index"] + 1)
         & (after["first_round"] == before["first_round"] + before["num_rounds"])
     )
-    next_shot = (
-        (after["shot_id"] == before["shot_id"] + 1) & (after["window_index"] == 0) & (after["first_round"] == 0)
-    )
+    next_shot = (after["shot_id"] == before["shot_id"] + 1) & (after["window_index"] == 0) & (after["first_round"] == 0)
     follows: NDArray[np.bool_] = np.where(last, next_shot, next_window)
     return follows
 
@@ -196,5 +194,3 @@ class Sink:
             socket, self._records.view(np.uint8), self._arrivals, self.covered, self._shot_rounds, self._patch_ids,
             self._records, self._cursors, control, self._bad, timespec(),
         )  # fmt: skip
-
-

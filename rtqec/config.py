@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rtqec.errors import ConfigError
+from rtqec.units import ns_from_us
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -103,7 +104,13 @@ class LaneTable(_Table):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "lane0"
     runtime_dir: str = "${XDG_RUNTIME_DIR:-/tmp}/rtqec"
     spin_us: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    coalesce_us: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     batch_windows: Annotated[int, Field(ge=1, le=1024)] = 64
+
+    @property
+    def waiting_ns(self) -> tuple[int, int]:
+        """How threads wait, as compiled code takes it: look again without sleeping for so long; then every so often."""
+        return ns_from_us(self.spin_us), ns_from_us(self.coalesce_us)
 
 
 class LogTable(_Table):
@@ -158,6 +165,7 @@ class PaceTable(_Table):
     """`[pace]` (firmware_sim): round k is due at t0 + k * period_us, whatever the daemon does."""
 
     period_us: PositiveTime | None = None
+    burst_us: Annotated[float, Field(ge=0, le=1000)] = 0.0
     start_delay_ms: Annotated[float, Field(ge=0)] = 50.0
 
 

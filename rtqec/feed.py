@@ -6,10 +6,11 @@ import threading
 
 import numpy as np
 import zmq
+from numpy.typing import NDArray
 
 from rtqec.config import FeedTable
 from rtqec.kernels.ingest import ingest
-from rtqec.kernels.native import timespec
+from rtqec.kernels.native import precise_timers, timespec
 from rtqec.kernels.records import FEED_STATE
 from rtqec.plan import Plan
 from rtqec.plan.tables import FoldTables
@@ -31,15 +32,17 @@ class Feed:
         telemetry: Its `feed_counters` are written here.
         table: `[feed]`.
         socket: A bound PULL socket. From `start` on it belongs to the ingest thread.
+        waiting: How to wait for a message; see `LaneTable.waiting_ns`.
     """
 
     def __init__(
         self, plans: list[Plan], patch_ids: list[int], ring: Ring, telemetry: TelemetryBlock, table: FeedTable,
-        socket: zmq.Socket[bytes],
+        socket: zmq.Socket[bytes], waiting: NDArray[np.int64],
     ) -> None:  # fmt: skip
         socket.setsockopt(zmq.RCVTIMEO, RECEIVE_TIMEOUT_MS)
         self._socket = socket
         self._ring = ring
+        self._waiting = waiting
         self._telemetry = telemetry
         self._tables = FoldTables(plans, patch_ids, table.payload == "detection_events")
         self._tables.patches["require_crc"] = table.require_crc
@@ -47,7 +50,7 @@ class Feed:
         self._states["epoch"] = -1
         self._words = np.zeros(MESSAGE_BYTES_MAX // 8, np.uint64)
         self._message = self._words.view(np.uint8)
-        self._events = np.zeros(max(plan.layout.layer_bits for plan in plans) + 8, np.uint8)
+        self._events = np.zeros((2, max(plan.layout.scratch_words for plan in plans)), np.uint64)
         self._times = np.zeros(3, np.int64)
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
@@ -68,9 +71,11 @@ class Feed:
 
     def _run(self) -> None:
         ring = self._ring
+        precise_timers()
         ingest(
             self._socket.underlying, self._tables.patches, ring.places, self._states, self._tables.layers,
             self._tables.program,
             ring.events_b8, ring.slots, ring.cursors, ring.signal, ring.control, self._telemetry.feed_counters,
-            self._message, self._words, self._events, self._times, timespec(),
+            self._message, self._words, self._events, self._times,
+            self._waiting, timespec(),
         )  # fmt: skip

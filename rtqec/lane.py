@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import zmq
 
 from rtqec.batch import Streams
@@ -18,6 +19,7 @@ from rtqec.commit import Commit
 from rtqec.config import Config, expand_variables
 from rtqec.errors import ConfigError
 from rtqec.feed import Feed
+from rtqec.kernels.native import precise_timers
 from rtqec.log import get_logger
 from rtqec.match import Match
 from rtqec.pipeline import Pipeline
@@ -78,11 +80,12 @@ class Lane:
         ring = Ring(self.plans, config.feed.ring_rounds)
         events = config.feed.payload == "detection_events"
         streams = Streams(self.plans, patch_ids, config.deadline.budget_us, events)
-        self.feed = Feed(self.plans, patch_ids, ring, self.telemetry, config.feed, rounds)
+        waiting = np.array(config.lane.waiting_ns, np.int64)
+        self.feed = Feed(self.plans, patch_ids, ring, self.telemetry, config.feed, rounds, waiting)
         self.pipeline = Pipeline(
             streams,
             ring,
-            Window(streams, ring, config.lane.spin_us),
+            Window(streams, ring, waiting),
             Match(streams.models, config.lane.batch_windows),
             Commit(streams, ring, self.telemetry),
             Publish(corrections, self.telemetry),
@@ -134,6 +137,7 @@ class Lane:
             raise self._fault
 
     def _run_path(self) -> None:
+        precise_timers()
         try:
             self.pipeline.run()
             while self.pipeline.step():

@@ -19,6 +19,11 @@ def words_for_bytes(num_bytes: int) -> int:
     return (num_bytes + 7) // 8
 
 
+def words_for_bits(num_bits: int) -> int:
+    """64-bit words that hold `num_bits` bit-packed bits."""
+    return (num_bits + 63) // 64
+
+
 @dataclass(frozen=True)
 class LayerLayout:
     """The stride of one layer of a plan.
@@ -40,6 +45,11 @@ class LayerLayout:
     def layer_bits(self) -> int:
         """Detector numbers from one layer to the next, in a window's model."""
         return 8 * self.layer_bytes
+
+    @property
+    def scratch_words(self) -> int:
+        """64-bit words that hold one layer, or one block of measurements."""
+        return words_for_bits(max(self.detectors_max, self.measurements_max, 1))
 
 
 def ring_capacity(rounds_asked: int, window_rounds: int) -> int:

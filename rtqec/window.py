@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtqec.batch import Streams, WindowBatch
 from rtqec.kernels.native import timespec
 from rtqec.kernels.records import WINDOW_SLOT
 from rtqec.kernels.window import wait_for_windows
 from rtqec.ring import Ring
-from rtqec.units import NS_PER_MS, ns_from_us
+from rtqec.units import NS_PER_MS
 
 WAIT_TIMEOUT_NS = 100 * NS_PER_MS
 """How long an idle path sleeps before it looks whether to stop."""
@@ -21,12 +22,12 @@ class Window:
     Args:
         streams: The lane's patches.
         ring: Where rounds come from.
-        spin_us: How long to spin before sleeping.
+        waiting: How to wait for a window; see `LaneTable.waiting_ns`.
     """
 
-    def __init__(self, streams: Streams, ring: Ring, spin_us: float) -> None:
+    def __init__(self, streams: Streams, ring: Ring, waiting: NDArray[np.int64]) -> None:
         self._ring, self._streams = ring, streams
-        self._spin_ns = ns_from_us(spin_us)
+        self._waiting = waiting
         self._closed = np.zeros(len(streams.patches), WINDOW_SLOT)
         self._spec = timespec()
 
@@ -50,7 +51,7 @@ class Window:
         batch.count = wait_for_windows(
             streams.patches, ring.places, streams.states, ring.slots, ring.events_b8, ring.cursors,
             streams.open_models, streams.closing_models, streams.model_records, streams.masks, streams.cost_ns,
-            batch.windows, self._closed, batch.rows_b8, ring.signal, ring.control, self._spin_ns, timeout_ns,
+            batch.windows, self._closed, batch.rows_b8, ring.signal, ring.control, self._waiting, timeout_ns,
             self._spec,
         )  # fmt: skip
         if batch.count:

@@ -11,6 +11,7 @@ A correction is one `CORRECTION`: `flips` and `frame` carry one bit per observab
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
+
 import numpy as np
 
 from rtqec.layout import bytes_for_bits, words_for_bytes

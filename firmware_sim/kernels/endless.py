@@ -1,8 +1,8 @@
 """An endless stream, made round by round from a detector error model.
 
 Each error of the model happens independently with its own probability in every round; its detectors are flipped in
-this and later rounds. Raw measurements are then chosen such that they fold to these detection events: the private
-measurement of each detector is solved for, all others are random, as a first round's opposite-type outcomes are.
+this and later rounds. Raw measurements are then random, as a first round's opposite-type outcomes are, but for
+those that must be flipped so that they fold to these detection events.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rtqec.kernels.fold import fold_round
+from rtqec.kernels.fold import fold_round, force_events
 from rtqec.kernels.native import compiled
 
 _UNIT = 1.0 / (1 << 53)
@@ -57,7 +57,7 @@ def sample_errors(patch: Any, state: Any, groups: Any, accept: Any, observables:
         observables: uint64, observables that it flips.
         flip_start: int64, its rows of `flips`.
         flips: int64, shape (num_flips, 2): rounds after the anchor, slot.
-        pending: uint8, one byte per detector of the rounds to come.
+        pending: uint64, rows of `patch.layer_words`: detection events of the rounds to come.
     """
     group = groups[group_of_round(patch, state.round_index)]
     error = group.start - 1
@@ -69,28 +69,29 @@ def sample_errors(patch: Any, state: Any, groups: Any, accept: Any, observables:
             state.observables ^= observables[error]
             for i in range(flip_start[error], flip_start[error + 1]):
                 row = (state.round_index + flips[i, 0]) & patch.pending_mask
-                pending[patch.pending_offset + row * patch.layer_bits + flips[i, 1]] ^= 1
+                word = patch.pending_offset + row * patch.layer_words + (flips[i, 1] >> 6)
+                pending[word] ^= np.uint64(1) << np.uint64(flips[i, 1] & 63)
 
 
 @compiled
-def take_events(patch: Any, state: Any, num_detectors: Any, pending: Any, events: Any) -> Any:
+def take_events(patch: Any, state: Any, pending: Any, events: Any) -> Any:
     """Move the detection events of this round out of `pending`."""
-    start = patch.pending_offset + (state.round_index & patch.pending_mask) * patch.layer_bits
-    for slot in range(num_detectors):
-        events[slot] = pending[start + slot]
-        pending[start + slot] = 0
+    start = patch.pending_offset + (state.round_index & patch.pending_mask) * patch.layer_words
+    for w in range(patch.layer_words):
+        events[w] = pending[start + w]
+        pending[start + w] = 0
 
 
 @compiled
 def measure(feed: Any, layer: Any, state: Any, program: Any, events: Any, folded: Any) -> Any:
     """Choose the measurements of this round so that they fold to `events`. Returns where they lie in the history."""
-    constants, sources, sweep_sources, pivots, history, sweeps = program
-    row = feed.history_offset + (state.round_index & feed.history_mask) * feed.history_width
-    for start in range(0, layer.num_measurements, 32):
-        word = random_word(state) >> np.uint64(32)
-        for i in range(start, min(start + 32, layer.num_measurements)):
-            history[row + i] = np.uint8((word >> np.uint64(i - start)) & np.uint64(1))
+    constants, sources, sweep_sources, fixes, history, sweeps = program
+    row = feed.history_offset + (state.round_index & feed.history_mask) * feed.history_words
+    for w in range((layer.num_measurements + 63) >> 6):
+        history[row + w] = random_word(state)
+    rest = layer.num_measurements & 63
+    if rest:
+        history[row + (layer.num_measurements >> 6)] &= (np.uint64(1) << np.uint64(rest)) - np.uint64(1)
     fold_round(feed, layer, state.round_index, constants, sources, sweep_sources, history, sweeps, folded)
-    for slot in range(layer.num_detectors):
-        history[row + pivots[layer.constant_offset + slot]] ^= folded[slot] ^ events[slot]
+    force_events(feed, layer, state.round_index, fixes, history, folded, events)
     return row

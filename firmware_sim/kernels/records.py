@@ -22,7 +22,7 @@ SEND_PATCH = record(
     ("num_tail_groups", "i8"),
     ("pending_offset", "i8"),
     ("pending_mask", "i8"),
-    ("layer_bits", "i8"),
+    ("layer_words", "i8"),
     ("crc", "i8"),
     ("source_epoch", "i8"),
 )

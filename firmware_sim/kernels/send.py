@@ -13,7 +13,7 @@ import numpy as np
 from firmware_sim.kernels.endless import measure, sample_errors, take_events
 from firmware_sim.kernels.records import LATE_MAX_NS, MESSAGES, ROUNDS, UNSENT
 from rtqec.kernels.crc32c import crc32c_words
-from rtqec.kernels.fold import pack_bits
+from rtqec.kernels.fold import store_bytes
 from rtqec.kernels.ingest import layer_width
 from rtqec.kernels.native import (
     DONTWAIT,
@@ -100,12 +100,12 @@ def fill_endless_message(feed: Any, patch: Any, state: Any, layers: Any, program
         if count and (last or layer_width(feed, layer) != bits):
             break
         sample_errors(patch, state, groups, accept, observables, flip_start, flips, pending)
-        take_events(patch, state, layer.num_detectors, pending, events)
+        take_events(patch, state, pending, events)
         if feed.events:
-            pack_bits(events, bits, message, at, (bits + 7) // 8)
+            store_bytes(events, 0, (bits + 7) // 8, message, at)
         else:
             row = measure(feed, layer, state, program, events, folded)
-            pack_bits(history[row : row + bits], bits, message, at, (bits + 7) // 8)
+            store_bytes(history, row, (bits + 7) // 8, message, at)
         if last:
             flags |= _LAST
         at += (bits + 7) // 8
@@ -156,9 +156,15 @@ def advance(patch: Any, state: Any, num_rounds: Any, flags: Any) -> Any:
 
 
 @compiled
-def wait_until(due_ns: Any, spec: Any) -> Any:
-    """Sleep while it is far, yield when it is near. Returns the time, at or after `due_ns`."""
+def wait_until(due_ns: Any, burst_ns: Any, spec: Any) -> Any:
+    """Sleep while it is far, yield when it is near. Returns the time, at or after `due_ns`.
+
+    With `burst_ns` it sleeps so much past the due time, and what has become due meanwhile follows at once.
+    """
     time_ns = now_ns(spec)
+    if burst_ns and time_ns < due_ns:
+        sleep_until(due_ns + burst_ns, spec)
+        return now_ns(spec)
     if due_ns - time_ns > 2 * _SLEEP_MARGIN_NS:
         sleep_until(due_ns - _SLEEP_MARGIN_NS, spec)
         time_ns = now_ns(spec)
@@ -170,7 +176,7 @@ def wait_until(due_ns: Any, spec: Any) -> Any:
 
 @compiled
 def send_rounds(socket: Any, feeds: Any, patches: Any, states: Any, layers: Any, program: Any, messages: Any, tape: Any,
-                sweep_tape: Any, errors: Any, pending: Any, period_ns: Any, start_ns: Any, message: Any, words: Any,
+                sweep_tape: Any, errors: Any, pending: Any, period_ns: Any, burst_ns: Any, start_ns: Any, message: Any, words: Any,
                 events: Any, folded: Any, progress: Any, control: Any, spec: Any) -> Any:  # fmt: skip
     """Send everything that the patches have, or until `control[STOP]`.
 
@@ -181,6 +187,7 @@ def send_rounds(socket: Any, feeds: Any, patches: Any, states: Any, layers: Any,
         messages, tape, sweep_tape: Finite shots of all patches, flat; see `shots.Shots`.
         errors, pending: Endless shots; see `endless`.
         period_ns, start_ns: Round k of every patch is due at `start_ns + (k + 1) * period_ns`, float64 and int64.
+        burst_ns: How long due messages may be held back, so that the sender can sleep.
         message, words: One buffer, as uint8 and as uint64.
         progress: int64, shape (PROGRESS_WORDS,).
     """
@@ -200,7 +207,7 @@ def send_rounds(socket: Any, feeds: Any, patches: Any, states: Any, layers: Any,
             size, num_rounds, bits, flags = fill_tape_message(patch, state, messages, tape, sweep_tape, message)
         due_ns = start_ns + np.int64((state.rounds_sent + num_rounds) * period_ns)
         finish_message(feed, patch, state, words, size, num_rounds, bits, flags, due_ns)
-        late_ns = wait_until(due_ns, spec) - due_ns
+        late_ns = wait_until(due_ns, burst_ns, spec) - due_ns
         if late_ns > progress[LATE_MAX_NS]:
             progress[LATE_MAX_NS] = late_ns
         if zmq_send(socket, message.ctypes.data, size, _DONTWAIT) < 0:

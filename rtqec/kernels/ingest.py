@@ -11,9 +11,20 @@ from typing import Any
 import numpy as np
 
 from rtqec.kernels.crc32c import crc32c_words
-from rtqec.kernels.fold import fill_round, fold_round, pack_bits, unpack_bits
-from rtqec.kernels.native import compiled, fetch_add, futex_wake, load_acquire, now_ns, store_release, zmq_recv
+from rtqec.kernels.fold import fill_round, fold_round, load_bits, store_bytes
+from rtqec.kernels.native import (
+    DONTWAIT,
+    compiled,
+    fetch_add,
+    futex_wake,
+    load_acquire,
+    now_ns,
+    sleep_until,
+    store_release,
+    zmq_recv,
+)
 from rtqec.kernels.records import (
+    COALESCE_FOR_NS,
     CURSOR_STRIDE,
     HEAD,
     INGEST_BEAT,
@@ -27,6 +38,8 @@ from rtqec.kernels.records import (
     SLOT_TRUNCATED,
     STOP,
     TAIL,
+    WAIT_COALESCE_NS,
+    WAIT_SPIN_NS,
     FeedCounter,
     ShotState,
 )
@@ -56,6 +69,7 @@ _LAST = int(RoundFlag.LAST)
 _SWEEP = int(RoundFlag.SWEEP)
 _CRC = int(RoundFlag.CRC)
 _ACCEPTED = -1
+_DONTWAIT = DONTWAIT
 
 
 @compiled
@@ -213,13 +227,12 @@ def enter_shot(patch: Any, place: Any, state: Any, slots: Any, shot_id: Any, fir
 def fill_gap(patch: Any, place: Any, state: Any, layers: Any, program: Any, ring_b8: Any, slots: Any, first_round: Any,
              times: Any, counts: Any, events: Any) -> Any:  # fmt: skip
     """Put a lost round, whose detectors read 0, into every place before `first_round`."""
-    constants, sources, sweep_sources, pivots, history, sweeps = program
+    constants, sources, sweep_sources, fixes, history, sweeps = program
     while state.next_round < first_round:
         layer = layers[layer_index(patch, state.next_round, False)]
         if not patch.events:
-            fill_round(
-                patch, layer, state.next_round, constants, sources, sweep_sources, pivots, history, sweeps, events
-            )
+            fill_round(patch, layer, state.next_round, constants, sources, sweep_sources, fixes, history, sweeps,
+                       events[0], events[1])  # fmt: skip
         ordinal = write_slot(place, state, slots, SLOT_LOST, times)
         start = place.byte_offset + ordinal * place.layer_bytes
         for i in range(place.layer_bytes):
@@ -238,24 +251,22 @@ def place_rounds(patch: Any, place: Any, state: Any, layers: Any, program: Any, 
     bits = np.int64(words[8] >> np.uint64(32))
     at = _HEADER_BYTES
     if flags & _FIRST:
-        for i in range(patch.num_sweep_bits):
-            sweeps[patch.sweep_offset + i] = 0
+        for w in range((patch.num_sweep_bits + 63) >> 6):
+            sweeps[patch.sweep_offset + w] = 0
     if flags & _SWEEP:
-        unpack_bits(message, at, patch.num_sweep_bits, sweeps, patch.sweep_offset)
+        load_bits(message, at, patch.num_sweep_bits, sweeps, patch.sweep_offset)
         at += (patch.num_sweep_bits + 63) // 64 * 8
     for i in range(num_rounds):
         last = (flags & _LAST) != 0 and i == num_rounds - 1
         ordinal = write_slot(place, state, slots, SLOT_LAST if last else 0, times)
-        start = place.byte_offset + ordinal * place.layer_bytes
         if patch.events:
-            unpack_bits(message, at, bits, events, 0)
+            load_bits(message, at, bits, events[0], 0)
         else:
-            row = state.next_round & patch.history_mask
-            unpack_bits(message, at, bits, history, patch.history_offset + row * patch.history_width)
+            row = patch.history_offset + (state.next_round & patch.history_mask) * patch.history_words
+            load_bits(message, at, bits, history, row)
             layer = layers[layer_index(patch, state.next_round, last)]
-            fold_round(patch, layer, state.next_round, constants, sources, sweep_sources, history, sweeps, events)
-        layer = layers[layer_index(patch, state.next_round, last)]
-        pack_bits(events, layer.num_detectors, ring_b8, start, place.layer_bytes)
+            fold_round(patch, layer, state.next_round, constants, sources, sweep_sources, history, sweeps, events[0])
+        store_bytes(events[0], 0, place.layer_bytes, ring_b8, place.byte_offset + ordinal * place.layer_bytes)
         at += (bits + 7) // 8
         state.next_round += 1
     if flags & _LAST:
@@ -286,20 +297,25 @@ def accept_message(p: Any, patches: Any, places: Any, states: Any, layers: Any, 
         counts[FeedCounter.LATE_OR_DUPLICATE] += 1
         return
     missing = first_round - state.next_round if in_shot else 0
-    # One slot stays free, so that the end of a truncated shot can always be said; see `enter_shot`.
-    if missing > place.mask or not free_slots(place, state, cursors, p, missing + num_rounds + 3):
+    # A gap that no ring could hold ends the shot; else the rounds would be refused for ever.
+    broken = missing > place.mask // 2
+    if not free_slots(place, state, cursors, p, (0 if broken else missing) + num_rounds + 2):
         counts[FeedCounter.RING_FULL] += 1
         return
     times[0], times[1], times[2] = received_ns, np.int64(words[7]), np.int64(words[2])
     ended = state.head
-    if enter_shot(patch, place, state, slots, words[5], first_round, times, counts):
+    if broken:
+        counts[FeedCounter.SHOTS_TRUNCATED] += 1
+        write_slot(place, state, slots, SLOT_TRUNCATED, times)
+        state.shot_state = ShotState.DEAD
+    elif enter_shot(patch, place, state, slots, words[5], first_round, times, counts):
         fill_gap(patch, place, state, layers, program, ring_b8, slots, first_round, times, counts, events)
         place_rounds(patch, place, state, layers, program, ring_b8, slots, message, words, times, events)
         counts[FeedCounter.ROUNDS] += num_rounds
     cursor = p * CURSOR_STRIDE
     ended = state.head != ended and (slots[place.slot_offset + (ended & place.mask)].flags & SLOT_END) != 0
     store_release(cursors, cursor + HEAD, state.head)
-    if ended or state.shot_state != ShotState.OPEN or state.head >= load_acquire(cursors, cursor + NEED):
+    if ended or state.shot_state == ShotState.CLOSED or state.head >= load_acquire(cursors, cursor + NEED):
         wake_path(signal)
 
 
@@ -327,23 +343,45 @@ def ingest_message(patches: Any, places: Any, states: Any, layers: Any, program:
 
 
 @compiled
+def receive(socket: Any, message: Any, last_ns: Any, waiting: Any, spec: Any) -> Any:
+    """The next message's bytes, or -1 after the socket's timeout.
+
+    Looks again without sleeping while the last message is younger than `waiting[WAIT_SPIN_NS]`, then every
+    `waiting[WAIT_COALESCE_NS]` while it is younger than `COALESCE_FOR_NS`, then sleeps until woken.
+    """
+    while True:
+        size = zmq_recv(socket, message.ctypes.data, message.size, _DONTWAIT)
+        if size >= 0:
+            return size
+        time_ns = now_ns(spec)
+        if time_ns - last_ns >= waiting[WAIT_SPIN_NS]:
+            if not waiting[WAIT_COALESCE_NS] or time_ns - last_ns >= COALESCE_FOR_NS:
+                return zmq_recv(socket, message.ctypes.data, message.size, 0)
+            sleep_until(time_ns + waiting[WAIT_COALESCE_NS], spec)
+
+
+@compiled
 def ingest(socket: Any, patches: Any, places: Any, states: Any, layers: Any, program: Any, ring_b8: Any, slots: Any,
            cursors: Any, signal: Any, control: Any, counters: Any, message: Any, words: Any, events: Any, times: Any,
-           spec: Any) -> Any:  # fmt: skip
+           waiting: Any, spec: Any) -> Any:  # fmt: skip
     """Receive until `control[STOP]`.
 
     Args:
         socket: The C pointer of a PULL socket with a receive timeout.
         patches, places, states, layers: `FEED_PATCH`, `RING_PLACE`, `FEED_STATE` per patch; `LAYER` per layer.
-        program: Flat arrays: constants, sources, sweep sources, pivots, history, sweeps.
+        program: Flat arrays; see `plan.tables.FoldTables`.
         ring_b8, slots, cursors, signal, control: The ring and its words; see `records`.
         counters: int64, shape (num_patches + 1, len(FeedCounter)).
         message, words: One buffer, as uint8 and as uint64.
-        events, times, spec: Scratch.
+        events: uint8, shape (2, ..): scratch for one layer, and zeros.
+        waiting: int64, shape (2,): how to wait for a message; see `receive`.
+        times, spec: Scratch.
     """
+    last_ns = 0
     while not load_acquire(control, STOP):
-        size = zmq_recv(socket, message.ctypes.data, message.size, 0)
+        size = receive(socket, message, last_ns, waiting, spec)
         fetch_add(control, INGEST_BEAT, 1)
         if size >= 0:
+            last_ns = now_ns(spec)
             ingest_message(patches, places, states, layers, program, ring_b8, slots, cursors, signal, counters,
-                           message, words, size, now_ns(spec), events, times)  # fmt: skip
+                           message, words, size, last_ns, events, times)  # fmt: skip

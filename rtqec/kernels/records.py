@@ -54,6 +54,12 @@ SIGNAL_SEQUENCE, SIGNAL_WAITING, SIGNAL_WORDS = 0, 16, 32
 STOP, INGEST_BEAT, CONTROL_WORDS = 0, 8, 16
 """int64: 1 to stop; counted up by ingest, also when idle."""
 
+WAIT_SPIN_NS, WAIT_COALESCE_NS = 0, 1
+"""int64, shape (2,): how a thread waits; see `[lane] spin_us` and `coalesce_us`."""
+
+COALESCE_FOR_NS = 10_000_000
+"""A thread that found nothing for so long sleeps until it is woken, so that an idle lane costs nothing."""
+
 FEED_PATCH = record(
     ("patch_id", "i8"),
     ("plan_tag", "i8"),
@@ -68,20 +74,24 @@ FEED_PATCH = record(
     ("sweep_offset", "i8"),
     ("history_offset", "i8"),
     ("history_mask", "i8"),
-    ("history_width", "i8"),
+    ("history_words", "i8"),
 )
 """What ingest must know of a patch's plan. `num_rounds` is -1 for an endless plan, `bulk_layer` -1 for a finite one."""
 
 LAYER = record(
     ("num_measurements", "i8"),
     ("num_detectors", "i8"),
+    ("diagonal_back", "i8"),
     ("constant_offset", "i8"),
     ("source_start", "i8"),
     ("source_stop", "i8"),
     ("sweep_start", "i8"),
     ("sweep_stop", "i8"),
+    ("fix_start", "i8"),
+    ("fix_stop", "i8"),
 )
-"""One layer of one plan; its program lies in flat arrays. One row per layer."""
+"""One layer of one plan; its program lies in flat arrays. One row per layer. `diagonal_back` is k where detector i is
+measurement i of this round and of k rounds before, for all i and nothing else; else 0."""
 
 FEED_STATE = record(
     ("epoch", "i8"),

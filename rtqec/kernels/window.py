@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rtqec.kernels.native import compiled, futex_wait, load_acquire, now_ns, store_release
+from rtqec.kernels.native import compiled, futex_wait, load_acquire, now_ns, sleep_until, store_release
 from rtqec.kernels.records import (
+    COALESCE_FOR_NS,
     CURSOR_STRIDE,
     HEAD,
     NEED,
@@ -21,6 +22,8 @@ from rtqec.kernels.records import (
     SLOT_LAST,
     SLOT_LOST,
     STOP,
+    WAIT_COALESCE_NS,
+    WAIT_SPIN_NS,
 )
 from rtqec.wire import Reason
 
@@ -86,7 +89,9 @@ def describe_window(p: Any, patch: Any, place: Any, state: Any, slots: Any, open
         window.consumed = state.base + window.commit_stop
         window.model = open_models[patch.open_offset + k]
     # The round that the window waited for; of a truncated shot, the slot that said so.
-    needed = slots[place.slot_offset + ((state.base + (state.scanned if state.ended else window.stop - 1)) & place.mask)]
+    needed = slots[
+        place.slot_offset + ((state.base + (state.scanned if state.ended else window.stop - 1)) & place.mask)
+    ]
     window.received_ns = needed.received_ns
     window.sent_ns = needed.sent_ns
     window.ptp_timestamp = needed.ptp_timestamp
@@ -184,10 +189,12 @@ def choose_batch(patches: Any, places: Any, states: Any, slots: Any, ring_b8: An
 @compiled
 def wait_for_windows(patches: Any, places: Any, states: Any, slots: Any, ring_b8: Any, cursors: Any, open_models: Any,
                      closing_models: Any, models: Any, masks: Any, cost_ns: Any, windows: Any, closed: Any, rows: Any,
-                     signal: Any, control: Any, spin_ns: Any, timeout_ns: Any, spec: Any) -> Any:  # fmt: skip
+                     signal: Any, control: Any, waiting: Any, timeout_ns: Any, spec: Any) -> Any:  # fmt: skip
     """`choose_batch`, after sleeping until there is one; 0 after `timeout_ns` or when told to stop.
 
-    Spins for `spin_ns` first: only worth it on a core of one's own.
+    Args:
+        waiting: int64, shape (2,): `WAIT_SPIN_NS`, look again without sleeping for so long (only on a core of one's
+            own); `WAIT_COALESCE_NS`, then look every so often, without being woken. Both 0: sleep until woken.
     """
     started = now_ns(spec)
     time_ns = started
@@ -195,11 +202,15 @@ def wait_for_windows(patches: Any, places: Any, states: Any, slots: Any, ring_b8
         seen = load_acquire(signal, SIGNAL_SEQUENCE)
         count = choose_batch(patches, places, states, slots, ring_b8, cursors, open_models, closing_models, models,
                              masks, cost_ns, windows, closed, rows, time_ns)  # fmt: skip
-        if count or time_ns - started >= timeout_ns or load_acquire(control, STOP):
+        waited = time_ns - started
+        if count or waited >= timeout_ns or load_acquire(control, STOP):
             return count
-        if time_ns - started >= spin_ns:
-            store_release(signal, SIGNAL_WAITING, np.uint32(1))
-            # The kernel looks at the sequence again under its own lock, so that no wake-up is lost in between.
-            futex_wait(signal, seen, timeout_ns, spec)
-            store_release(signal, SIGNAL_WAITING, np.uint32(0))
+        if waited >= waiting[WAIT_SPIN_NS]:
+            if waiting[WAIT_COALESCE_NS] and waited < COALESCE_FOR_NS:
+                sleep_until(time_ns + waiting[WAIT_COALESCE_NS], spec)
+            else:
+                store_release(signal, SIGNAL_WAITING, np.uint32(1))
+                # The kernel compares the sequence again under its own lock, so that no wake-up is lost in between.
+                futex_wait(signal, seen, timeout_ns, spec)
+                store_release(signal, SIGNAL_WAITING, np.uint32(0))
         time_ns = now_ns(spec)

@@ -193,9 +193,7 @@ def _derive(table: PlanTable, experiment: Experiment) -> _Derived:
         programs = list(fold_programs(experiment.circuit, rounds))
     layers = tuple(
         Layer(int(width), int(detectors), program)
-        for width, detectors, program in zip(
-            rounds.block_widths, rounds.detectors_per_layer, programs, strict=True
-        )
+        for width, detectors, program in zip(rounds.block_widths, rounds.detectors_per_layer, programs, strict=True)
     )
     return _Derived(experiment, rounds, errors, layers)
 

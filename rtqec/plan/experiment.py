@@ -96,9 +96,7 @@ class ExperimentSource:
 def _error_model(circuit: stim.Circuit) -> stim.DetectorErrorModel:
     try:
         # Loops flattened: folded ones leave equal errors unmerged in every second round, and the bulk would not repeat.
-        return circuit.detector_error_model(
-            decompose_errors=True, approximate_disjoint_errors=True, flatten_loops=True
-        )
+        return circuit.detector_error_model(decompose_errors=True, approximate_disjoint_errors=True, flatten_loops=True)
     except ValueError as error:
         raise PlanError(
             "[plan] circuit", f"has no graphlike error model: {str(error).splitlines()[0]}",

@@ -31,8 +31,9 @@ class FoldProgram:
         constants: uint8, shape (num_detectors,).
         sources: int64, shape (num_sources, 3): slot of the detector, rounds back, measurement in that block.
         sweeps: int64, shape (num_sweeps, 2): slot of the detector, sweep bit.
-        pivots: int64, shape (num_detectors,): a measurement of this block that only this detector of the layer
-            contains, or -1. A missing round is filled by choosing these so that its detectors read 0.
+        fixes: int64, shape (num_fixes, 2): slot of a detector, measurement of this block. Flipping all measurements
+            of one slot flips that detector and no other of the layer; so a missing round is filled such that its
+            detectors read 0. Empty where the layer's detectors are not independent.
     """
 
     num_measurements: int
@@ -40,12 +41,21 @@ class FoldProgram:
     constants: NDArray[np.uint8]
     sources: NDArray[np.int64]
     sweeps: NDArray[np.int64]
-    pivots: NDArray[np.int64]
+    fixes: NDArray[np.int64]
 
     @property
     def look_back(self) -> int:
         """Rounds of history that it needs."""
         return int(self.sources[:, 1].max(initial=0))
+
+    @property
+    def diagonal_back(self) -> int:
+        """k where detector i is measurement i of this round and of k rounds before, for all i; else 0."""
+        now = np.arange(self.num_detectors)
+        back = self.look_back
+        pairs = np.stack([np.repeat(now, 2), np.tile([0, back], len(now)), np.repeat(now, 2)], axis=1)
+        plain = not len(self.sweeps) and self.num_detectors == self.num_measurements
+        return back if plain and np.array_equal(self.sources, pairs) else 0
 
     @property
     def content(self) -> bytes:
@@ -102,7 +112,7 @@ def fold_programs(circuit: stim.Circuit, rounds: RoundMap) -> list[FoldProgram]:
                 constants,
                 _sorted_rows(sources),
                 _sorted_rows(sweeps),
-                _pivots(sources, len(members)),
+                _fixes(sources, len(members), int(rounds.block_widths[t])),
             )
         )
     return programs
@@ -112,16 +122,30 @@ def _sorted_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows[np.lexsort(rows.T[::-1])] if len(rows) else rows
 
 
-def _pivots(sources: NDArray[np.int64], num_detectors: int) -> NDArray[np.int64]:
-    """A private measurement of this round for each detector, or -1."""
-    pivots = np.full(num_detectors, -1, np.int64)
+def _fixes(sources: NDArray[np.int64], num_detectors: int, num_measurements: int) -> NDArray[np.int64]:
+    """A right inverse over GF(2) of the map from this block's measurements to the layer's detectors, as pairs."""
+    parity = np.zeros((num_detectors, num_measurements), np.bool_)
     here = sources[sources[:, 1] == 0]
-    bits, counts = np.unique(here[:, 2], return_counts=True)
-    private = set(bits[counts == 1].tolist())
-    for slot, _, bit in here.tolist():
-        if bit in private and pivots[slot] < 0:
-            pivots[slot] = bit
-    return pivots
+    parity[here[:, 0], here[:, 2]] = True
+    transform = np.eye(num_detectors, dtype=np.bool_)
+    pivots = []
+    # Measurements of few detectors first: most layers then need one measurement per detector.
+    for column in np.argsort(parity.sum(axis=0), kind="stable").tolist():
+        row = len(pivots)
+        candidates = np.flatnonzero(parity[row:, column]) + row
+        if row == num_detectors or not len(candidates):
+            continue
+        swap = [row, int(candidates[0])]
+        parity[swap], transform[swap] = parity[swap[::-1]], transform[swap[::-1]]
+        others = parity[:, column].copy()
+        others[row] = False
+        parity[others] ^= parity[row]
+        transform[others] ^= transform[row]
+        pivots.append(column)
+    if len(pivots) < num_detectors:
+        return np.zeros((0, 2), np.int64)
+    row_of, slot = np.nonzero(transform)
+    return _sorted_rows(np.stack([slot, np.array(pivots, np.int64)[row_of]], axis=1))
 
 
 def _affine_map(

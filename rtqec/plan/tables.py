@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtqec.kernels.records import FEED_PATCH, LAYER
+from rtqec.layout import words_for_bits
 from rtqec.plan.compile import Layer, Plan
 
 
@@ -22,59 +23,65 @@ class FoldTables:
     Attributes:
         patches: `FEED_PATCH`, shape (num_patches,).
         layers: `LAYER`, one per layer of each plan.
-        program: Flat arrays: constants, sources, sweep sources, pivots, history, sweeps. The last two are the
+        program: Flat arrays: constants, sources, sweep sources, fixes, history, sweeps. The last two are the
             changing state of the patches: who folds owns them.
     """
 
     def __init__(self, plans: list[Plan], patch_ids: list[int], events: bool) -> None:
         self.patches = np.zeros(len(plans), FEED_PATCH)
         programs = _Programs()
-        history_bytes = sweep_bytes = 0
+        history_words = sweep_words = 0
         for patch, plan, patch_id in zip(self.patches, plans, patch_ids, strict=True):
             _describe(patch, plan, programs)
             patch["patch_id"], patch["events"] = patch_id, events
-            patch["history_offset"], patch["sweep_offset"] = history_bytes, sweep_bytes
-            history_bytes += int((patch["history_mask"] + 1) * patch["history_width"])
-            sweep_bytes += int(patch["num_sweep_bits"])
+            patch["history_offset"], patch["sweep_offset"] = history_words, sweep_words
+            history_words += int((patch["history_mask"] + 1) * patch["history_words"])
+            sweep_words += words_for_bits(plan.num_sweep_bits)
         self.layers: NDArray[Any] = np.array(programs.layers, np.int64).view(LAYER).reshape(-1)
         self.program = (
-            _flat(programs.constants, np.uint8, 1),
+            _flat(programs.constants, np.uint64, 1),
             _flat(programs.sources, np.int32, 3),
             _flat(programs.sweeps, np.int32, 2),
-            _flat(programs.pivots, np.int32, 1),
-            np.zeros(history_bytes + 1, np.uint8),
-            np.zeros(sweep_bytes + 1, np.uint8),
+            _flat(programs.fixes, np.int32, 2),
+            np.zeros(history_words + 1, np.uint64),
+            np.zeros(sweep_words + 1, np.uint64),
         )
 
 
 class _Programs:
-    """The fold programs of all layers of a lane, flat, as compiled code reads them."""
+    """The fold programs of all layers, flat."""
 
     def __init__(self) -> None:
         self.layers: list[tuple[int, ...]] = []
         self.constants: list[NDArray[Any]] = []
         self.sources: list[NDArray[Any]] = []
         self.sweeps: list[NDArray[Any]] = []
-        self.pivots: list[NDArray[Any]] = []
-        self._sizes = [0, 0, 0]
+        self.fixes: list[NDArray[Any]] = []
 
     def put(self, layer: Layer) -> int:
         """Append one layer; its row."""
-        program = layer.program
-        constant, source, sweep = self._sizes
-        if program is None:
-            row = (layer.num_measurements, layer.num_detectors, constant, source, source, sweep, sweep)
-        else:
-            self.constants.append(program.constants)
-            self.pivots.append(program.pivots)
-            self.sources.append(program.sources)
-            self.sweeps.append(program.sweeps)
-            self._sizes = [
-                constant + layer.num_detectors, source + len(program.sources), sweep + len(program.sweeps)
-            ]  # fmt: skip
-            row = (layer.num_measurements, layer.num_detectors, constant, source, self._sizes[1], sweep, self._sizes[2])
-        self.layers.append(row)
+        starts = self._sizes()
+        if layer.program is not None:
+            self.constants.append(_words(layer.program.constants))
+            self.sources.append(layer.program.sources)
+            self.sweeps.append(layer.program.sweeps)
+            self.fixes.append(layer.program.fixes)
+        ranges = [bound for pair in zip(starts[1:], self._sizes()[1:], strict=True) for bound in pair]
+        back = layer.program.diagonal_back if layer.program else 0
+        self.layers.append((layer.num_measurements, layer.num_detectors, back, starts[0], *ranges))
         return len(self.layers) - 1
+
+    def _sizes(self) -> list[int]:
+        parts = (self.constants, self.sources, self.sweeps, self.fixes)
+        return [sum(len(array) for array in arrays) for arrays in parts]
+
+
+def _words(bits: NDArray[Any]) -> NDArray[np.uint64]:
+    """Bits, one byte each, as whole words, LSB first."""
+    packed = np.zeros(8 * words_for_bits(len(bits)), np.uint8)
+    found = np.packbits(bits, bitorder="little")
+    packed[: len(found)] = found
+    return packed.view(np.uint64)
 
 
 def _flat(parts: list[NDArray[Any]], dtype: Any, columns: int) -> NDArray[Any]:
@@ -95,4 +102,4 @@ def _describe(patch: np.void, plan: Plan, programs: _Programs) -> None:
     patch["num_sweep_bits"] = plan.num_sweep_bits
     # One row more than the look-back: a lost round starts from the one before it.
     patch["history_mask"] = (1 << (plan.look_back + 1).bit_length()) - 1
-    patch["history_width"] = max(plan.layout.measurements_max, 1)
+    patch["history_words"] = max(words_for_bits(plan.layout.measurements_max), 1)
