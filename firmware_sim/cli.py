@@ -18,11 +18,15 @@ from firmware_sim.loop import run_loop
 from firmware_sim.report import build_report, print_report, problems_of
 from rtqec.config import load_config
 from rtqec.errors import ExitCode, RtqecError
-from rtqec.lane import compile_plans, telemetry_path
-from rtqec.telemetry import TelemetryBlock
+from rtqec.plan import compile_plans
+from rtqec.telemetry import TelemetryBlock, telemetry_path
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
-                  help="A simulated FPGA controller: sends syndrome rounds by the clock, checks every correction.")  # fmt: skip
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="A simulated FPGA controller: sends syndrome rounds by the clock, checks every correction.",
+)
 
 ConfigArgument = Annotated[Path, typer.Argument(help="A configuration, for example configs/d5_memory_z.toml.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: table.key=value. Repeatable.")]

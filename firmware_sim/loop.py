@@ -18,8 +18,8 @@ from firmware_sim.controller import Controller
 from firmware_sim.report import build_report
 from rtqec.config import Config
 from rtqec.errors import ExitCode, FaultError, RtqecError
-from rtqec.lane import compile_plans, telemetry_path
-from rtqec.telemetry import TelemetryBlock
+from rtqec.plan import compile_plans
+from rtqec.telemetry import TelemetryBlock, telemetry_path
 from rtqec.units import BYTES_PER_MIB
 
 _READY_TIMEOUT_S = 300.0
@@ -28,7 +28,7 @@ _STOP_TIMEOUT_S = 20.0
 _EARLY_FRACTION = 0.1
 
 
-class DaemonExit(RtqecError):
+class DaemonExitError(RtqecError):
     """The daemon ended by itself; its own message is on stderr."""
 
     def __init__(self, code: int) -> None:
@@ -58,7 +58,7 @@ class DaemonProcess:
         """Wait for READY=1.
 
         Raises:
-            DaemonExit: It ended instead.
+            DaemonExitError: It ended instead.
         """
         give_up = time.monotonic() + _READY_TIMEOUT_S
         while time.monotonic() < give_up:
@@ -71,10 +71,10 @@ class DaemonProcess:
         raise FaultError(f"the daemon did not say READY within {_READY_TIMEOUT_S:g} s.")
 
     def check_alive(self) -> None:
-        """Raise `DaemonExit` where it has ended."""
+        """Raise `DaemonExitError` where it has ended."""
         code = self._process.poll()
         if code is not None:
-            raise DaemonExit(code)
+            raise DaemonExitError(code)
 
     @property
     def rss_mib(self) -> float:

@@ -102,13 +102,11 @@ def build_report(controller: Controller, daemon: dict[str, int] | None, rss_mib:
 
 def problems_of(report: dict[str, Any]) -> list[str]:
     """What a run shows that must not be, in words; empty for a clean run."""
-    problems = []
-    for key in (
+    must_be_zero = (
         "corrections_out_of_order", "corrections_wrong_digest", "corrections_wrong_frame", "corrections_bad",
         "unexplained",
-    ):  # fmt: skip
-        if report[key]:
-            problems.append(f"{key} is {report[key]}, must be 0")
+    )  # fmt: skip
+    problems = [f"{key} is {report[key]}, must be 0" for key in must_be_zero if report[key]]
     if report["corrections_received"] != report["corrections_expected"]:
         problems.append(
             f"corrections_received is {report['corrections_received']}, must be {report['corrections_expected']}"

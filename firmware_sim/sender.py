@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import zmq
+from numpy.typing import NDArray
 
 from firmware_sim.endless import EndlessErrors
 from firmware_sim.kernels.records import (
@@ -140,8 +141,8 @@ class Sender:
         send_rounds(
             socket, self._tables.patches, self._patches, self._states, self._tables.layers, self._tables.program,
             self._messages, self._tape, self._sweep_tape, self._errors, self._pending, self._period_ns, self._burst_ns,
-            start_ns,
-            self._words.view(np.uint8), self._words, *self._scratch, self.progress, control, timespec(),
+            start_ns, self._words.view(np.uint8), self._words, self._scratch[0], self._scratch[1], self.progress,
+            control, timespec(),
         )  # fmt: skip
 
     def _describe_endless(self, patch: np.void, config: Config, plan: Plan, errors: EndlessErrors) -> None:
@@ -168,7 +169,9 @@ class Sender:
 
     def _lay_tapes(self) -> None:
         """All finite shots in flat arrays."""
-        messages, tapes, sweeps = [np.zeros((1, 5), np.int64)], [np.zeros(1, np.uint8)], [np.zeros(1, np.uint8)]
+        messages: list[NDArray[np.int64]] = [np.zeros((1, 5), np.int64)]
+        tapes: list[NDArray[np.uint8]] = [np.zeros(1, np.uint8)]
+        sweeps: list[NDArray[np.uint8]] = [np.zeros(1, np.uint8)]
         at = [1, 1, 1]
         for patch, shots in zip(self._patches, self.shots, strict=True):
             if shots is None:
@@ -177,9 +180,11 @@ class Sender:
             patch["message_offset"], patch["tape_offset"], patch["sweep_offset"] = at
             patch["messages_per_shot"] = len(shots.messages)
             patch["shot_bytes"], patch["sweep_bytes"] = shots.rounds_b8.shape[1], shots.sweep_b8.shape[1]
-            for kept, flat in ((messages, shots.messages), (tapes, shots.rounds_b8), (sweeps, shots.sweep_b8)):
-                kept.append(flat if kept is messages else flat.reshape(-1))
+            messages.append(shots.messages)
+            tapes.append(shots.rounds_b8.reshape(-1))
+            sweeps.append(shots.sweep_b8.reshape(-1))
             at = [at[0] + len(shots.messages), at[1] + shots.rounds_b8.size, at[2] + shots.sweep_b8.size]
             longest = max(rounds_message_bytes(int(m[1]), int(m[4]), 64) for m in shots.messages)
             assert longest < MESSAGE_BYTES_MAX
-        self._messages, self._tape, self._sweep_tape = map(np.concatenate, (messages, tapes, sweeps))
+        self._messages = np.concatenate(messages)
+        self._tape, self._sweep_tape = np.concatenate(tapes), np.concatenate(sweeps)

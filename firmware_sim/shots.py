@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,8 @@ class Shots:
 def words_from_bits(bits: NDArray[Any]) -> NDArray[np.uint64]:
     """Observable flips, bool, shape (num_shots, num_observables), as one word per shot."""
     weights = np.uint64(1) << np.arange(bits.shape[1], dtype=np.uint64)
-    return (bits.astype(np.uint64) * weights).sum(axis=1, dtype=np.uint64)
+    words: NDArray[np.uint64] = (bits.astype(np.uint64) * weights).sum(axis=1, dtype=np.uint64)
+    return words
 
 
 def pack_measurements(plan: Plan, measurements: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -58,7 +60,7 @@ def pack_measurements(plan: Plan, measurements: NDArray[np.bool_]) -> NDArray[np
         uint8, shape (num_shots, shot_bytes).
     """
     starts = plan.rounds.block_starts
-    blocks = [measurements[:, a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    blocks = [measurements[:, a:b] for a, b in itertools.pairwise(starts.tolist())]
     return np.concatenate([np.packbits(block, axis=1, bitorder="little") for block in blocks], axis=1)
 
 

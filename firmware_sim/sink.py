@@ -47,7 +47,7 @@ class PatchAccount:
     out_of_order: int = 0
     wrong_digest: int = 0
     wrong_frame: int = 0
-    flags: dict[str, int] = field(default_factory=lambda: {flag.name.lower(): 0 for flag in CorrectionFlag})
+    flags: dict[str, int] = field(default_factory=lambda: {str(flag.name).lower(): 0 for flag in CorrectionFlag})
     rungs: dict[str, int] = field(default_factory=lambda: {rung.name.lower(): 0 for rung in Rung})
     tainted: int = 0
     _last: NDArray[Any] | None = None

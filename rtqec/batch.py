@@ -100,9 +100,10 @@ class WindowBatch:
         model_index: Their matcher, or -1 where they are held.
         windows: `WINDOW_SLOT`, shape (batch_windows,).
         rows_b8: uint8, their detection events, `count` rows of the matcher's `row_bytes`.
-        matched: uint8, shape (batch_windows,): 1 where there is an answer.
+        matched: uint8, shape (batch_windows,): 1 where there is an answer. All ones but while `Match` says otherwise.
         answers_b8: uint8, shape (count, answer_bytes): what the matcher said.
-        corrections: `wire.CORRECTION`, shape (batch_windows,).
+        corrections: `wire.CORRECTION`, shape (batch_windows,); `corrections_b8` is the same memory.
+        models: `windows["model"]`.
     """
 
     def __init__(self, batch_windows: int, streams: Streams) -> None:
@@ -110,7 +111,9 @@ class WindowBatch:
         self.model_index = HELD
         self.windows = np.zeros(batch_windows, WINDOW_SLOT)
         self.rows_b8 = np.zeros(batch_windows * int(streams.model_records["row_bytes"].max()), np.uint8)
-        self.matched = np.zeros(batch_windows, np.uint8)
+        self.matched = np.ones(batch_windows, np.uint8)
         self.no_answers_b8 = np.zeros((batch_windows, 1), np.uint8)
         self.answers_b8: NDArray[np.uint8] = self.no_answers_b8
         self.corrections = np.zeros(batch_windows, CORRECTION)
+        self.corrections_b8 = self.corrections.view(np.uint8)
+        self.models = self.windows["model"]

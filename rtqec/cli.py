@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from rtqec import __version__, log
+from rtqec.check import print_plans
 from rtqec.config import load_config
 from rtqec.errors import ExitCode, RtqecError
 from rtqec.lane import Lane
+from rtqec.plan import compile_plans
+from rtqec.verify import Verdict, verify_plan
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
-                  help="Real-time quantum error correction: syndrome rounds in, Pauli-frame corrections out.")  # fmt: skip
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Real-time quantum error correction: syndrome rounds in, Pauli-frame corrections out.",
+)
 
 ConfigArgument = Annotated[Path, typer.Argument(help="A configuration, for example configs/d5_memory_z.toml.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: table.key=value. Repeatable.")]
@@ -55,6 +66,57 @@ def run(config: ConfigArgument, set_: SetOption = None) -> None:
     while lane.alive and not stop_asked:
         signal.sigtimedwait([], 0.2)
     lane.stop()
+
+
+@app.command()
+def check(config: ConfigArgument, set_: SetOption = None) -> None:
+    """Validate, compile the plans, print what they are and what they cost here. Exit 2 where it cannot work."""
+    loaded = load_config(config, set_ or [])
+    print_plans(Console(soft_wrap=not sys.stdout.isatty()), loaded, compile_plans(loaded))
+
+
+@app.command()
+def verify(
+    config: ConfigArgument,
+    shots: Annotated[int | None, typer.Option(min=1, help="Shots of each patch; overrides [verify] shots.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers as JSON to this file.")] = None,
+    set_: SetOption = None,
+) -> None:
+    """Compare windows with whole-shot matching on the same simulated shots. Exit 1 where windows lose accuracy."""
+    overrides = [*(set_ or []), *([f"verify.shots={shots}"] if shots else [])]
+    loaded = load_config(config, overrides)
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    results = {}
+    with console.status("decoding both ways") if console.is_terminal else nullcontext():
+        for patch, plan in zip(loaded.patch, compile_plans(loaded), strict=True):
+            results[patch.id] = verify_plan(plan, loaded.verify)
+    for patch_id, verdict in results.items():
+        _print_verdict(console, patch_id, verdict)
+    if json_file is not None:
+        patches = [{"patch_id": key} | verdict.as_json() for key, verdict in results.items()]
+        json_file.write_text(json.dumps({"patches": patches}, indent=2) + "\n")
+    if any(verdict.word == "violated" for verdict in results.values()):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _print_verdict(console: Console, patch_id: int, verdict: Verdict) -> None:
+    """One patch's comparison, for people."""
+    pairing = verdict.pairing
+    _, high = pairing.difference_bounds(verdict.confidence)
+    table = Table(title=f"patch {patch_id}: {verdict.word}", title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, failures in (("windows", pairing.failures), ("whole shots", pairing.failures_whole_shot)):
+        low, up = pairing.wilson(failures, verdict.confidence)
+        table.add_row(f"failures, {name}", f"{failures} of {pairing.shots} ({low:.3g} to {up:.3g} per shot)")
+    table.add_row("disagreements", f"{pairing.disagreements} ({pairing.worse} worse, {pairing.better} better), "
+                                   f"McNemar p = {pairing.mcnemar_p:.3g}")  # fmt: skip
+    table.add_row("worse minus better", f"at most {high:.3g} shots ({verdict.confidence:.0%}, exact); the bound is "
+                                        f"{verdict.bound_shots:.3g}")  # fmt: skip
+    table.add_row("unexplained", f"{pairing.unexplained} of {pairing.explained_shots} shots checked edge by edge")
+    console.print(table)
+    if verdict.word == "inconclusive":
+        console.print("Too few disagreements to tell: the loss may or may not exceed the bound. Use more --shots.")
 
 
 def main() -> None:

@@ -23,30 +23,13 @@ from rtqec.kernels.native import precise_timers
 from rtqec.log import get_logger
 from rtqec.match import Match
 from rtqec.pipeline import Pipeline
-from rtqec.plan import Plan, compile_plan
+from rtqec.plan import compile_plans
 from rtqec.publish import Publish
 from rtqec.ring import Ring
-from rtqec.telemetry import TelemetryBlock
+from rtqec.telemetry import TelemetryBlock, telemetry_path
 from rtqec.window import Window
 
 _IPC = "ipc://"
-
-
-def compile_plans(config: Config) -> list[Plan]:
-    """The plan of every patch; patches with equal tables share one."""
-    known: dict[str, Plan] = {}
-    plans = []
-    for patch in config.patch:
-        key = repr(config.tables_of(patch))
-        if key not in known:
-            known[key] = compile_plan(config, patch)
-        plans.append(known[key])
-    return plans
-
-
-def telemetry_path(config: Config) -> Path:
-    """Where a lane's telemetry block lies."""
-    return config.runtime_dir / f"{config.lane.name}.telemetry"
 
 
 class Lane:

@@ -60,7 +60,7 @@ class Matcher:
         return answer
 
     def edges(self, row_b8: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """The edges of one window's plain matching: pairs of detectors, -1 for the boundary.
+        """The edges of one window's matching: pairs of detectors, -1 for the boundary.
 
         Args:
             row_b8: uint8, shape (model.row_bytes,).
@@ -69,7 +69,7 @@ class Matcher:
             int64, shape (num_edges, 2).
         """
         dense = np.unpackbits(row_b8, bitorder="little")
-        found: NDArray[np.int64] = self._matching.decode_to_edges_array(dense)
+        found: NDArray[np.int64] = self._matching.decode_to_edges_array(dense, enable_correlations=self.correlated)
         return found
 
 
@@ -84,6 +84,7 @@ class Match:
     def __init__(self, models: list[tuple[WindowModel, bool]], batch_windows: int) -> None:
         self.matchers = [Matcher(model, correlated) for model, correlated in models]
         self._views: list[list[NDArray[np.uint8] | None]] = [[None] * (batch_windows + 1) for _ in models]
+        self._partial = False
 
     def warm(self) -> None:
         """Grow every matcher's memory to what it will need."""
@@ -92,15 +93,19 @@ class Match:
 
     def __call__(self, batch: WindowBatch) -> None:
         """Fill `answers_b8` and `matched`. A window that cannot be paired, or is held, stays without an answer."""
-        batch.matched[: batch.count] = 0
-        batch.answers_b8 = batch.no_answers_b8
+        if self._partial:
+            batch.matched.fill(1)
+            self._partial = False
         if batch.model_index == HELD:
+            batch.answers_b8 = batch.no_answers_b8
+            batch.matched.fill(0)
+            self._partial = True
             return
         matcher, rows = self.matchers[batch.model_index], self._rows(batch)
         try:
             batch.answers_b8 = matcher(rows)
-            batch.matched[: batch.count] = 1
         except ValueError:
+            self._partial = True
             self._one_by_one(batch, matcher, rows)
 
     def _rows(self, batch: WindowBatch) -> NDArray[np.uint8]:

@@ -67,5 +67,5 @@ class Pipeline:
         if batch.model_index >= 0:
             cost = self._streams.cost_ns
             newest = took_ns / batch.count
-            known = cost[batch.model_index]
+            known = cost.item(batch.model_index)
             cost[batch.model_index] = known + _COST_WEIGHT * (newest - known) if known else newest

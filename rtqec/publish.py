@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import zmq
 
 from rtqec.batch import WindowBatch
@@ -20,7 +19,7 @@ class Publish:
     """
 
     def __init__(self, socket: zmq.Socket[bytes], telemetry: TelemetryBlock) -> None:
-        self._socket, self._telemetry = socket, telemetry
+        self._socket, self._pointer, self._telemetry = socket, socket.underlying, telemetry
         self._spec = timespec()
 
     def warm(self, batch: WindowBatch) -> None:
@@ -31,6 +30,6 @@ class Publish:
     def __call__(self, batch: WindowBatch) -> None:
         """Stamp and send the corrections of a batch; those that the transport does not take are counted."""
         publish_corrections(
-            self._socket.underlying, batch.windows, batch.corrections, batch.corrections.view(np.uint8), batch.count,
+            self._pointer, batch.windows, batch.corrections, batch.corrections_b8, batch.count,
             self._telemetry.path_counters, self._telemetry.service_counts, self._spec,
         )  # fmt: skip

@@ -14,12 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtqec.config import Config
 from rtqec.errors import FaultError
 from rtqec.kernels.histogram import NUM_BINS
 from rtqec.kernels.records import FeedCounter, PathCounter
 
 _MAGIC = 0x5254514543303031
 _HEADER = np.dtype([("magic", "<u8"), ("num_patches", "<i8"), ("pid", "<i8"), ("ready_ns", "<i8")])
+
+
+def telemetry_path(config: Config) -> Path:
+    """Where a lane's telemetry block lies."""
+    return config.runtime_dir / f"{config.lane.name}.telemetry"
 
 
 class TelemetryBlock:

@@ -55,5 +55,5 @@ class Window:
             self._spec,
         )  # fmt: skip
         if batch.count:
-            batch.model_index = int(batch.windows[0]["model"])
+            batch.model_index = batch.models.item(0)
         return batch.count > 0

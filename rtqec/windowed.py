@@ -6,12 +6,15 @@ checks the other.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rtqec.match import Matcher
 from rtqec.plan import Plan
-from rtqec.plan.schedule import windows_of_shot
+from rtqec.plan.model import WindowModel
+from rtqec.plan.schedule import WindowRounds, windows_of_shot
 
 
 class WindowedDecoder:
@@ -40,59 +43,66 @@ class WindowedDecoder:
         Returns:
             bool, shape (num_shots, num_observables).
         """
-        flips, _ = self.decode(layers_b8, explain=0)
-        return flips
-
-    def decode(self, layers_b8: NDArray[np.uint8], explain: int) -> tuple[NDArray[np.bool_], int]:
-        """Predict observable flips, and account for the syndrome of some shots.
-
-        Args:
-            layers_b8: As for `__call__`.
-            explain: So many of the first shots are decoded to edges as well: the detectors of all committed edges
-                must give exactly the detection events.
-
-        Returns:
-            Flips, bool, shape (num_shots, num_observables); and how many of those shots had syndrome left unexplained.
-        """
         plan, layout = self.plan, self.plan.layout
-        num_rounds = layers_b8.shape[1] // layout.layer_bytes
         residual = layers_b8.copy()
         flips = np.zeros((len(layers_b8), plan.num_observables), np.bool_)
-        left = np.unpackbits(layers_b8[:explain], axis=1, bitorder="little").astype(np.bool_)
-        left &= self._decoded_detectors(num_rounds)
-        indices = plan.window_indices(num_rounds)
-        for window, model_index in zip(windows_of_shot(num_rounds, plan.window), indices, strict=True):
-            matcher, model = self.matcher(model_index), plan.models[model_index]
-            columns = slice(window.start * layout.layer_bytes, window.stop * layout.layer_bytes)
-            rows = np.ascontiguousarray(residual[:, columns] & model.mask_b8)
-            answer = np.unpackbits(matcher(rows), axis=1, bitorder="little").astype(np.bool_)
-            flips ^= answer[:, : plan.num_observables]
+        for window, matcher in self._windows(layers_b8.shape[1] // layout.layer_bytes):
+            model = matcher.model
+            answer = np.unpackbits(matcher(self._rows(residual, window, model)), axis=1, bitorder="little")
+            flips ^= answer[:, : plan.num_observables].astype(np.bool_)
             for bit, (rounds_after, slot) in enumerate(model.seam.tolist(), start=plan.num_observables):
                 byte = (window.commit_stop + rounds_after) * layout.layer_bytes + slot // 8
-                residual[:, byte] ^= answer[:, bit].astype(np.uint8) << np.uint8(slot % 8)
-            for shot in range(explain):
-                self._strike_out(left[shot], matcher.edges(rows[shot]), window.start, window.commit_stop, num_rounds)
-        return flips, int(left.any(axis=1).sum())
+                residual[:, byte] ^= answer[:, bit] << np.uint8(slot % 8)
+        return flips
+
+    def unexplained(self, layers_b8: NDArray[np.uint8]) -> int:
+        """Account for the syndrome edge by edge.
+
+        Decodes each window to edges and keeps those that it may commit; what they flip beyond the commit region goes
+        to the next window. The detectors of all committed edges together must be exactly the detection events. (Where
+        several matchings weigh the same, the edges need not be those of `__call__`.)
+
+        Args:
+            layers_b8: As for `__call__`. Slow: one window of one shot at a time.
+
+        Returns:
+            Shots with events left over, or flipped without cause.
+        """
+        num_rounds = layers_b8.shape[1] // self.plan.layout.layer_bytes
+        bits = self.plan.layout.layer_bits
+        known = self._decoded_detectors(num_rounds)
+        count = 0
+        for shot_b8 in layers_b8:
+            residual = shot_b8[np.newaxis].copy()
+            left = np.unpackbits(shot_b8, bitorder="little").astype(np.bool_) & known
+            for window, matcher in self._windows(num_rounds):
+                edges = matcher.edges(self._rows(residual, window, matcher.model)[0])
+                for edge in edges.tolist():
+                    detectors = [window.start * bits + detector for detector in edge if detector >= 0]
+                    if min(detectors) // bits < window.commit_stop:
+                        left[detectors] ^= True
+                        for detector in detectors:
+                            residual[0, detector // 8] ^= np.uint8(1 << detector % 8)
+            count += bool(left.any())
+        return count
+
+    def _windows(self, num_rounds: int) -> Iterator[tuple[WindowRounds, Matcher]]:
+        """The windows of a shot, each with its matcher."""
+        indices = self.plan.window_indices(num_rounds)
+        for window, index in zip(windows_of_shot(num_rounds, self.plan.window), indices, strict=True):
+            yield window, self.matcher(index)
+
+    def _rows(self, residual: NDArray[np.uint8], window: WindowRounds, model: WindowModel) -> NDArray[np.uint8]:
+        """The detection events that a window sees, uint8, shape (num_shots, model.row_bytes)."""
+        layer_bytes = self.plan.layout.layer_bytes
+        columns = slice(window.start * layer_bytes, window.stop * layer_bytes)
+        return np.ascontiguousarray(residual[:, columns] & model.mask_b8)
 
     def _decoded_detectors(self, num_rounds: int) -> NDArray[np.bool_]:
         """Detectors that the windows of a shot know, bool, shape (num_rounds * layer_bits,)."""
-        plan, bits = self.plan, self.plan.layout.layer_bits
+        bits = self.plan.layout.layer_bits
         known = np.zeros(num_rounds * bits, np.bool_)
-        for window, index in zip(
-            windows_of_shot(num_rounds, plan.window), plan.window_indices(num_rounds), strict=True
-        ):
-            mask = np.unpackbits(plan.models[index].mask_b8, bitorder="little").astype(np.bool_)
+        for window, matcher in self._windows(num_rounds):
+            mask = np.unpackbits(matcher.model.mask_b8, bitorder="little").astype(np.bool_)
             known[window.start * bits : window.stop * bits] |= mask
         return known
-
-    def _strike_out(
-        self, left: NDArray[np.bool_], edges: NDArray[np.int64], start: int, commit_stop: int, num_rounds: int
-    ) -> None:
-        """Take the detectors of a window's committed edges out of what is left to explain."""
-        base, bits = start * self.plan.layout.layer_bits, self.plan.layout.layer_bits
-        for edge in edges.tolist():
-            detectors = [base + detector for detector in edge if detector >= 0]
-            if min(detectors) // bits < commit_stop:
-                for detector in detectors:
-                    left[detector] ^= True
-        assert len(left) == num_rounds * bits

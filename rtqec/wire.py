@@ -120,7 +120,8 @@ ROUNDS_HEADER = np.dtype(
 ROUNDS_HEADER_BYTES = 80
 RPC_HEADER_BYTES = 24
 assert ROUNDS_HEADER.itemsize == ROUNDS_HEADER_BYTES
-assert ROUNDS_HEADER.fields is not None and ROUNDS_HEADER.fields["version"][1] == RPC_HEADER_BYTES
+assert ROUNDS_HEADER.fields is not None
+assert ROUNDS_HEADER.fields["version"][1] == RPC_HEADER_BYTES
 
 CORRECTION = np.dtype(
     [

@@ -175,9 +175,11 @@ def wait_until(due_ns: Any, burst_ns: Any, spec: Any) -> Any:
 
 
 @compiled
-def send_rounds(socket: Any, feeds: Any, patches: Any, states: Any, layers: Any, program: Any, messages: Any, tape: Any,
-                sweep_tape: Any, errors: Any, pending: Any, period_ns: Any, burst_ns: Any, start_ns: Any, message: Any, words: Any,
-                events: Any, folded: Any, progress: Any, control: Any, spec: Any) -> Any:  # fmt: skip
+def send_rounds(
+    socket: Any, feeds: Any, patches: Any, states: Any, layers: Any, program: Any, messages: Any, tape: Any,
+    sweep_tape: Any, errors: Any, pending: Any, period_ns: Any, burst_ns: Any, start_ns: Any, message: Any, words: Any,
+    events: Any, folded: Any, progress: Any, control: Any, spec: Any,
+) -> Any:  # fmt: skip
     """Send everything that the patches have, or until `control[STOP]`.
 
     Args:

@@ -89,7 +89,8 @@ def describe_correction(patch: Any, state: Any, window: Any, flips: Any, held: A
 
 @compiled
 def commit_windows(patches: Any, places: Any, states: Any, models: Any, seam: Any, ring_b8: Any, cursors: Any,
-                   windows: Any, count: Any, answers: Any, matched: Any, corrections: Any, counters: Any) -> Any:  # fmt: skip
+                   windows: Any, count: Any, answers: Any, matched: Any, corrections: Any,
+                   counters: Any) -> Any:  # fmt: skip
     """Commit a batch.
 
     Args:

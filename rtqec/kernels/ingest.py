@@ -249,7 +249,7 @@ def place_rounds(patch: Any, place: Any, state: Any, layers: Any, program: Any, 
     flags = np.int64((words[3] >> np.uint64(16)) & _LOW16)
     num_rounds = np.int64(words[8] & _LOW16)
     bits = np.int64(words[8] >> np.uint64(32))
-    at = _HEADER_BYTES
+    at = np.int64(_HEADER_BYTES)
     if flags & _FIRST:
         for w in range((patch.num_sweep_bits + 63) >> 6):
             sweeps[patch.sweep_offset + w] = 0
@@ -377,7 +377,7 @@ def ingest(socket: Any, patches: Any, places: Any, states: Any, layers: Any, pro
         waiting: int64, shape (2,): how to wait for a message; see `receive`.
         times, spec: Scratch.
     """
-    last_ns = 0
+    last_ns = np.int64(0)
     while not load_acquire(control, STOP):
         size = receive(socket, message, last_ns, waiting, spec)
         fetch_add(control, INGEST_BEAT, 1)

@@ -18,6 +18,7 @@ import zmq
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from zmq.backend.cython import _zmq
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -32,13 +33,12 @@ def compiled(function: Function) -> Function:
     return cast(Function, decorate(function))
 
 
-_LIBZMQ = ctypes.CDLL(zmq.backend.cython._zmq.__file__)
-for _name in ("zmq_recv", "zmq_send", "zmq_errno"):
+_LIBZMQ = ctypes.CDLL(_zmq.__file__)
+for _name in ("zmq_recv", "zmq_send"):
     llvm.add_symbol(f"rtqec_{_name}", ctypes.cast(getattr(_LIBZMQ, _name), ctypes.c_void_p).value)
 
 zmq_recv = types.ExternalFunction("rtqec_zmq_recv", types.int32(types.uintp, types.uintp, types.uintp, types.int32))
 zmq_send = types.ExternalFunction("rtqec_zmq_send", types.int32(types.uintp, types.uintp, types.uintp, types.int32))
-zmq_errno = types.ExternalFunction("rtqec_zmq_errno", types.int32())
 sched_yield = types.ExternalFunction("sched_yield", types.int32())
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
 _clock_nanosleep = types.ExternalFunction(
@@ -50,8 +50,6 @@ _syscall = types.ExternalFunction(
 )
 
 DONTWAIT = int(zmq.DONTWAIT)
-EAGAIN = int(zmq.EAGAIN)
-EINTR = 4
 _CLOCK_MONOTONIC = 1
 _PR_SET_TIMERSLACK = 29
 _TIMER_ABSTIME = 1

@@ -4,6 +4,6 @@
 the error model into windows, `schedule` says which window comes when, `compile` puts a frozen `Plan` together.
 """
 
-from rtqec.plan.compile import Plan, compile_plan
+from rtqec.plan.compile import Plan, compile_plan, compile_plans
 
-__all__ = ["Plan", "compile_plan"]
+__all__ = ["Plan", "compile_plan", "compile_plans"]

@@ -146,6 +146,18 @@ def compile_plan(config: Config, patch: PatchTable) -> Plan:
     return (_compile_endless if source.endless else _compile_finite)(table, window, source)
 
 
+def compile_plans(config: Config) -> list[Plan]:
+    """The plan of every patch; patches with equal tables share one."""
+    known: dict[str, Plan] = {}
+    plans = []
+    for patch in config.patch:
+        key = repr(config.tables_of(patch))
+        if key not in known:
+            known[key] = compile_plan(config, patch)
+        plans.append(known[key])
+    return plans
+
+
 class _ModelShelf:
     """Distinct window models, by content."""
 
@@ -348,7 +360,8 @@ def _distance(table: PlanTable, experiment: Experiment) -> int:
         return len(experiment.dem.shortest_graphlike_error())
     except ValueError as error:
         raise PlanError(
-            "[plan] distance", f"is not given, and Stim finds no undetected logical error: {str(error).splitlines()[0]}",
+            "[plan] distance",
+            f"is not given, and Stim finds no undetected logical error: {str(error).splitlines()[0]}",
             "The buffer must be at least the distance.", "Set distance.",
         ) from error  # fmt: skip
 

@@ -139,7 +139,8 @@ def _other_basis_file(config: Config, table: PlanTable) -> stim.Circuit:
 
 def _generate(table: PlanTable, task: str, num_rounds: int) -> stim.Circuit:
     """A circuit of Stim's generator with uniform circuit noise; its `rounds` does not count the data readout."""
-    assert table.distance is not None and table.noise is not None
+    assert table.distance is not None
+    assert table.noise is not None
     try:
         return stim.Circuit.generated(
             task,

@@ -128,7 +128,7 @@ def _fixes(sources: NDArray[np.int64], num_detectors: int, num_measurements: int
     here = sources[sources[:, 1] == 0]
     parity[here[:, 0], here[:, 2]] = True
     transform = np.eye(num_detectors, dtype=np.bool_)
-    pivots = []
+    pivots: list[int] = []
     # Measurements of few detectors first: most layers then need one measurement per detector.
     for column in np.argsort(parity.sum(axis=0), kind="stable").tolist():
         row = len(pivots)

@@ -24,7 +24,7 @@ class WindowRounds:
 
 def windows_of_shot(num_rounds: int, window: WindowTable) -> list[WindowRounds]:
     """The windows of a shot of `num_rounds` rounds: contiguous commits that cover every round once."""
-    windows = []
+    windows: list[WindowRounds] = []
     start = 0
     while num_rounds - start > window.rounds:
         commit_stop = start + window.commit_rounds

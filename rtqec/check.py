@@ -1,0 +1,148 @@
+"""What a configuration means: its plans as a table, and what they cost on this machine, measured on the spot."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import zmq
+from rich.console import Console
+from rich.table import Table
+
+from rtqec.batch import Streams
+from rtqec.commit import Commit
+from rtqec.config import Config
+from rtqec.kernels.records import HEAD, SLOT_LAST, TAIL
+from rtqec.match import Match
+from rtqec.pipeline import Pipeline
+from rtqec.plan import Plan
+from rtqec.publish import Publish
+from rtqec.ring import Ring
+from rtqec.telemetry import TelemetryBlock
+from rtqec.units import NS_PER_US
+from rtqec.window import Window
+
+_MEASURE_NS = 1_500_000_000
+_SHOTS = 64
+_SEED = 20261120
+
+
+def path_cost_us(plan: Plan) -> float:
+    """Time that the path needs per round of one patch, us: gather, match, commit, publish; all stages as they run.
+
+    Rounds are sampled from the plan's own error model and laid into the ring as ingest would; windows are decoded
+    one by one, as they close in a stream that keeps up.
+    """
+    events, _, _ = plan.experiment.own_dem.compile_sampler(seed=_SEED).sample(_SHOTS)
+    layers_b8 = plan.rounds.layers_b8(events)
+    num_rounds = plan.rounds.num_rounds
+    ring = Ring([plan], num_rounds)
+    streams = Streams([plan], [0], budget_us=1e6, events=True)
+    context = zmq.Context()
+    with TemporaryDirectory() as folder, context.socket(zmq.PUSH) as socket:
+        telemetry = TelemetryBlock.create(Path(folder) / "check.telemetry", [0])
+        pipeline = Pipeline(
+            streams,
+            ring,
+            Window(streams, ring, np.zeros(2, np.int64)),
+            Match(streams.models, 1),
+            Commit(streams, ring, telemetry),
+            Publish(socket, telemetry),
+            1,
+        )
+        pipeline.warm()
+        rounds = took_ns = 0
+        while took_ns < _MEASURE_NS:
+            _lay_shot(ring, plan, layers_b8[rounds // num_rounds % _SHOTS], rounds // num_rounds)
+            started = time.perf_counter_ns()
+            while ring.cursors[TAIL] < ring.cursors[HEAD]:
+                pipeline.step()
+            took_ns += time.perf_counter_ns() - started
+            rounds += num_rounds
+    context.term()
+    return took_ns / rounds / NS_PER_US
+
+
+def _lay_shot(ring: Ring, plan: Plan, shot_b8: np.ndarray, shot_id: int) -> None:
+    """Put a whole shot into the ring, as ingest would."""
+    place = ring.places[0]
+    rows = ring.events_b8.reshape(-1, plan.layout.layer_bytes)
+    head = int(ring.cursors[HEAD])
+    where = (head + np.arange(plan.rounds.num_rounds)) & int(place["mask"])
+    rows[where] = shot_b8.reshape(-1, plan.layout.layer_bytes)
+    ring.slots["shot_id"][where] = shot_id
+    ring.slots["flags"][where] = 0
+    ring.slots["flags"][where[-1]] = SLOT_LAST
+    ring.cursors[HEAD] = head + plan.rounds.num_rounds
+
+
+def print_plans(console: Console, config: Config, plans: list[Plan]) -> bool:
+    """Print each plan and whether the lane keeps up.
+
+    Returns:
+        Whether the measured cost of all patches fits one core at the configured round period.
+    """
+    costs: dict[str, float] = {}
+    total = 0.0
+    for patch, plan in zip(config.patch, plans, strict=True):
+        if plan.digest not in costs:
+            costs[plan.digest] = path_cost_us(plan)
+        total += costs[plan.digest]
+        console.print(_plan_table(patch.id, plan, costs[plan.digest]))
+    period = config.feed.round_period_us
+    keeps_up = total < period
+    word = "[green]keeps up[/green]" if keeps_up else "[red]does not keep up[/red]"
+    console.print(
+        f"{word}: {len(plans)} patch(es) need {total:.3g} us per round of {period:g} us on the path's core "
+        f"({100 * total / period:.0f} %); ingest has a thread of its own.",
+        highlight=False,
+    )
+    if not keeps_up:
+        console.print("Use a larger \\[window] commit_rounds (fewer decoded rounds per committed round), "
+                      "fewer patches per lane, or a smaller distance.")  # fmt: skip
+    return keeps_up
+
+
+def _plan_table(patch_id: int, plan: Plan, cost_us: float) -> Table:
+    table = Table(title=f"patch {patch_id}", title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    rounds = "endless" if plan.endless else f"{plan.num_rounds} (the last is the data readout)"
+    table.add_row("digest", f"{plan.digest[:16]} (plan tag {plan.tag:08x})")
+    table.add_row("rounds", rounds)
+    table.add_row("distance", str(plan.distance))
+    table.add_row("measurements per round", _layers(plan, "num_measurements"))
+    table.add_row("detectors per layer", _layers(plan, "num_detectors"))
+    table.add_row("sweep bits, look-back", f"{plan.num_sweep_bits}, {plan.look_back} rounds")
+    table.add_row("observables", f"{plan.num_observables} ({plan.table.frames} frame)")
+    window = plan.window
+    table.add_row(
+        "windows",
+        f"{window.rounds} rounds: {window.commit_rounds} committed, {window.buffer_rounds} looked at; "
+        f"{(window.rounds / window.commit_rounds):.3g} rounds decoded per round committed",
+    )
+    if plan.num_rounds is not None:
+        table.add_row("windows per shot", str(len(plan.window_indices(plan.num_rounds))))
+    phases: dict[str, int] = {}
+    for model in plan.models:
+        phases[model.phase] = phases.get(model.phase, 0) + 1
+    kinds = ", ".join(f"{count} {phase}" for phase, count in phases.items())
+    table.add_row("matchers", f"{len(plan.models)} ({kinds}); {plan.table.matching} matching")
+    table.add_row("seam", f"at most {max(len(model.seam) for model in plan.models)} detectors")
+    dropped = len(plan.errors.dropped)
+    table.add_row("dropped", f"{dropped} of {len(plan.rounds.detector_round)} detectors, in components without an "
+                             f"observable; {plan.errors.num_silent} errors that flip no detector")  # fmt: skip
+    table.add_row("path cost", f"{cost_us:.3g} us per round, measured here")
+    return table
+
+
+def _layers(plan: Plan, what: str) -> str:
+    """Widths of the layers of a shot, neighbours of equal width together."""
+    widths = [int(getattr(layer, what)) for layer in plan.first_layers]
+    words = [f"{width} x {len(list(run))}" for width, run in itertools.groupby(widths)]
+    if plan.bulk_layer is not None:
+        words.append(f"{getattr(plan.bulk_layer, what)} for ever")
+    return ", ".join([*words, f"{getattr(plan.last_layer, what)} at the end"])

@@ -1,0 +1,1 @@
+"""Tests of rtqec and firmware_sim; each opens with its invariant."""
