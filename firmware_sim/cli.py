@@ -28,6 +28,9 @@ app = typer.Typer(
     help="A simulated FPGA controller: sends syndrome rounds by the clock, checks every correction.",
 )
 
+INTERRUPTED = 130
+"""What a shell reports of a command that SIGINT ended."""
+
 ConfigArgument = Annotated[Path, typer.Argument(help="A configuration, for example configs/d5_memory_z.toml.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: table.key=value. Repeatable.")]
 ShotsOption = Annotated[int | None, typer.Option(min=1, help="Shots of each patch; overrides [source] shots.")]
@@ -119,8 +122,11 @@ class _live_progress:  # noqa: N801 (reads as the statement it is used in)
         self._progress.start()
         return self._update
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._progress.stop()
+        if kind is KeyboardInterrupt:
+            typer.echo("stopped by the user; the run is not complete, and no report was written.", err=True)
+            raise typer.Exit(INTERRUPTED)
 
     def _update(self, controller: Controller) -> None:
         self._progress.update(
@@ -139,9 +145,6 @@ def main() -> None:
     except RtqecError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("stopped by the user; the run is not complete, and no report was written.", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

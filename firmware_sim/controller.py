@@ -16,14 +16,13 @@ from firmware_sim.sender import Sender
 from firmware_sim.shots import words_from_bits
 from firmware_sim.sink import PatchAccount, Sink
 from rtqec.config import Config, expand_variables
-from rtqec.errors import FaultError
+from rtqec.errors import NoPeerError
 from rtqec.plan import Plan
 from rtqec.reference import WholeShotMatcher
 from rtqec.units import NS_PER_MS, NS_PER_S
 
 SAMPLE_PERIOD_S = 0.005
 _SAMPLES_PER_CHECK = 8
-_CONNECT_TIMEOUT_MS = 10_000
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,14 @@ class Controller:
             on_sample: Called every few milliseconds; may raise to end the run.
 
         Raises:
-            FaultError: Nobody listens.
+            NoPeerError: Nobody listens.
         """
-        rounds = self._connect(zmq.PUSH, "[feed] endpoint", self.config.feed.endpoint)
-        corrections = self._connect(zmq.PULL, "[publish] endpoint", self.config.publish.endpoint)
+        sockets: list[zmq.Socket[bytes]] = []
         try:
+            rounds = self._connect(zmq.PUSH, "[feed] endpoint", self.config.feed.endpoint)
+            sockets.append(rounds)
+            corrections = self._connect(zmq.PULL, "[publish] endpoint", self.config.publish.endpoint)
+            sockets.append(corrections)
             self.sink.start(corrections)
             start_ns = time.monotonic_ns() + round(self.config.pace.start_delay_ms * NS_PER_MS)
             self.sender.start(rounds, start_ns)
@@ -92,8 +94,8 @@ class Controller:
         finally:
             self.sender.stop()
             self.sink.stop()
-            rounds.close(linger=0)
-            corrections.close(linger=0)
+            for socket in sockets:
+                socket.close(linger=0)
             self._context.term()
 
     @property
@@ -183,14 +185,16 @@ class Controller:
         monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         socket.connect(endpoint)
         try:
-            if not monitor.poll(_CONNECT_TIMEOUT_MS):
-                socket.close(linger=0)
-                raise FaultError(
-                    f"{key} is {endpoint!r}, but no daemon answered there within {_CONNECT_TIMEOUT_MS / 1000:g} s. "
+            timeout_s = self.config.sink.connect_timeout_s
+            if not monitor.poll(timeout_s * 1000):
+                raise NoPeerError(
+                    f"{key} is {endpoint!r}, but no daemon answered there within {timeout_s:g} s. "
                     "Rounds would be sent to nobody. Start it: rtqec run CONFIG, or use firmware-sim loop CONFIG."
                 )
             recv_monitor_message(monitor)
-        finally:
+        except NoPeerError:
             socket.disable_monitor()
-            monitor.close(linger=0)
+            socket.close(linger=0)
+            raise
+        socket.disable_monitor()
         return socket

@@ -173,6 +173,7 @@ class SinkTable(_Table):
     """`[sink]` (firmware_sim): what is checked of the corrections."""
 
     compare: bool = True
+    connect_timeout_s: PositiveTime = 10.0
     settle_s: PositiveTime = 10.0
 
 

@@ -51,3 +51,9 @@ class PlanError(ConfigError):
 
 class FaultError(RtqecError):
     """A broken invariant inside the daemon. Nothing may be published after it."""
+
+
+class NoPeerError(RtqecError):
+    """Nobody answers at the other end of a socket."""
+
+    exit_code = ExitCode.FAILED

@@ -1,0 +1,180 @@
+"""Starting, stopping and refusing, as processes with exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import zmq
+
+from tests.integration.conftest import CONFIGS, command
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start_daemon(runtime_dir: Path) -> Iterator[Start]:
+    """`rtqec run`, and back when it says READY to its service manager."""
+    started: list[subprocess.Popen[str]] = []
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(str(runtime_dir / "notify"))
+    notify.settimeout(60)
+
+    def start(name: str, *sets: str) -> subprocess.Popen[str]:
+        overrides = [part for item in sets for part in ("--set", item)]
+        process = subprocess.Popen(
+            command("rtqec", "run", str(CONFIGS / name), *overrides),
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"NOTIFY_SOCKET": str(runtime_dir / "notify")},
+        )
+        started.append(process)
+        assert notify.recv(64) == b"READY=1"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+    notify.close()
+
+
+def refused(*arguments: str) -> str:
+    """Run rtqec on something that cannot work: exit status 2, and what it says."""
+    done = subprocess.run(
+        command("rtqec", *arguments), capture_output=True, text=True, timeout=120, check=False
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_daemon_exits_cleanly(start_daemon: Start, number: int) -> None:
+    """SIGTERM and Ctrl-C end the daemon with status 0."""
+    process = start_daemon("d5_memory_z.toml")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert "lane_stopped" in errors
+
+
+@pytest.mark.parametrize("kind", ["ipc", "tcp"])
+def test_an_address_in_use_is_refused(
+    start_daemon: Start, kind: str, runtime_dir: Path, free_port: Callable[[], int]
+) -> None:
+    """A second daemon on the same endpoint does not start, and the first one keeps it."""
+    endpoint = f"ipc://{runtime_dir}/x.ipc" if kind == "ipc" else f"tcp://127.0.0.1:{free_port()}"
+    first = start_daemon("d5_memory_z.toml", f"feed.endpoint={endpoint}")
+    message = refused(
+        "run", str(CONFIGS / "d5_memory_z.toml"), "--set", f"feed.endpoint={endpoint}",
+        "--set", f"publish.endpoint=ipc://{runtime_dir}/other.ipc",
+    )  # fmt: skip
+    assert "[feed] endpoint" in message
+    assert "in use" in message
+    assert "Stop the other daemon" in message
+    assert first.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["window.buffer_rounds=2"], ["[window] buffer_rounds", "is 2", "at least 5", "accept_short_buffer"]),
+        (["plan.time_coordinate=0"], ["[plan] time_coordinate", "is 0", "-1"]),
+        (["plan.generated=color_code:memory_xyz"], ["graphlike", "Use a matchable code"]),
+        (["window.comit_rounds=5"], ["comit_rounds", "misspelt"]),
+        (["window.commit_rounds=0"], ["[window] commit_rounds", "is 0", "greater than 0"]),
+        (["plan.circuit=nowhere.stim"], ["exactly one of"]),
+        (["lane.runtime_dir=/proc/nowhere"], ["[lane] runtime_dir", "cannot be written"]),
+    ],
+)
+def test_bad_configuration_is_refused_before_ready(runtime_dir: Path, sets: list[str], words: list[str]) -> None:
+    """Exit status 2 with the key, the value, the reason and the remedy."""
+    overrides = [part for item in sets for part in ("--set", item)]
+    message = refused("run", str(CONFIGS / "d5_memory_z.toml"), *overrides)
+    for word in words:
+        assert word in message
+
+
+def test_a_missing_file_is_refused() -> None:
+    """The path and the remedy are named."""
+    message = refused("check", "nowhere.toml")
+    assert "nowhere.toml" in message
+    assert "Name an existing file" in message
+
+
+def test_check_prints_the_plan(runtime_dir: Path) -> None:
+    """Rounds, layers, windows, matchers, what was dropped, the cost and whether it keeps up."""
+    done = subprocess.run(
+        command("rtqec", "check", str(CONFIGS / "d5_memory_z.toml")),
+        capture_output=True, text=True, timeout=120, check=True, env=os.environ | {"COLUMNS": "200"},
+    )  # fmt: skip
+    for word in ("51 (the last", "12 x 1, 24 x 49, 12 at the end", "matchers", "588 of 1200", "us per round", "keep"):
+        assert word in done.stdout
+
+
+def test_verify_writes_json_and_fails_beyond_the_bound(runtime_dir: Path) -> None:
+    """Without a buffer windows lose accuracy, and the exit status says so."""
+    report = runtime_dir / "verify.json"
+    arguments = ["verify", str(CONFIGS / "d5_memory_z.toml"), "--shots", "3000", "--json", str(report)]
+    assert subprocess.run(command("rtqec", *arguments), capture_output=True, timeout=120, check=False).returncode == 0
+    assert '"verdict": "holds"' in report.read_text()
+    spoiled = [*arguments, "--set", "window.buffer_rounds=0", "--set", "window.accept_short_buffer=true"]
+    assert subprocess.run(command("rtqec", *spoiled), capture_output=True, timeout=120, check=False).returncode == 1
+    assert '"verdict": "violated"' in report.read_text()
+
+
+def test_ctrl_c_stops_the_loop_and_its_daemon(runtime_dir: Path) -> None:
+    """Ctrl-C in the middle of a run leaves no daemon behind."""
+    process = subprocess.Popen(
+        command("firmware_sim", "loop", str(CONFIGS / "d5_memory_z.toml"), "--period-us", "200"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    daemon = None
+    for line in process.stderr:
+        if "patch_ready" in line:
+            daemon = psutil.Process(process.pid).children()[0]
+            break
+    assert daemon is not None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "stopped by the user" in errors
+    assert not daemon.is_running()
+
+
+def test_garbage_on_the_socket_then_a_whole_run(start_daemon: Start, runtime_dir: Path) -> None:
+    """Any bytes are counted and dropped; the controller that comes next is served in full."""
+    start_daemon("d5_memory_z.toml")
+    context = zmq.Context()
+    vandal = context.socket(zmq.PUSH)
+    vandal.connect(f"ipc://{runtime_dir}/rtqec-d5-rounds.ipc")
+    for size in (0, 1, 79, 80, 81, 88, 4096, 1 << 17):
+        vandal.send(os.urandom(size))
+    vandal.send_multipart([b"RUQC" * 20, b"x"])
+    vandal.close(linger=5000)
+    context.term()
+    done = subprocess.run(
+        command("firmware_sim", "run", str(CONFIGS / "d5_memory_z.toml"), "--shots", "50", "--period-us", "30"),
+        capture_output=True, text=True, timeout=120, check=False, env=os.environ | {"COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "500 of 500" in done.stdout
+
+
+def test_a_controller_without_a_daemon_says_so(runtime_dir: Path) -> None:
+    """It does not send to nobody."""
+    done = subprocess.run(
+        command("firmware_sim", "run", str(CONFIGS / "d5_memory_z.toml"), "--set", "sink.connect_timeout_s=0.5"),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no daemon answered" in done.stderr
+    assert "Traceback" not in done.stderr
