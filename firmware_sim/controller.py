@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import zmq
 from numpy.typing import NDArray
-from zmq.utils.monitor import recv_monitor_message
 
 from firmware_sim.backlog import BacklogSummary, summarise
 from firmware_sim.sender import Sender
@@ -19,7 +18,7 @@ from rtqec.config import Config, expand_variables
 from rtqec.errors import NoPeerError
 from rtqec.plan import Plan
 from rtqec.reference import WholeShotMatcher
-from rtqec.units import NS_PER_MS, NS_PER_S
+from rtqec.units import MS_PER_S, NS_PER_MS, NS_PER_S
 
 SAMPLE_PERIOD_S = 0.005
 _SAMPLES_PER_CHECK = 8
@@ -184,17 +183,14 @@ class Controller:
         socket.set_hwm(self.config.source.send_queue)
         monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         socket.connect(endpoint)
-        try:
-            timeout_s = self.config.sink.connect_timeout_s
-            if not monitor.poll(timeout_s * 1000):
-                raise NoPeerError(
-                    f"{key} is {endpoint!r}, but no daemon answered there within {timeout_s:g} s. "
-                    "Rounds would be sent to nobody. Start it: rtqec run CONFIG, or use firmware-sim loop CONFIG."
-                )
-            recv_monitor_message(monitor)
-        except NoPeerError:
-            socket.disable_monitor()
-            socket.close(linger=0)
-            raise
+        timeout_s = self.config.sink.connect_timeout_s
+        answered = bool(monitor.poll(round(timeout_s * MS_PER_S)))
         socket.disable_monitor()
+        monitor.close(linger=0)
+        if not answered:
+            socket.close(linger=0)
+            raise NoPeerError(
+                f"{key} is {endpoint!r}, but no daemon answered there within {timeout_s:g} s. "
+                "Rounds would be sent to nobody. Start it: rtqec run CONFIG, or use firmware-sim loop CONFIG."
+            )
         return socket

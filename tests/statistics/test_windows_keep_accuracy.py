@@ -1,4 +1,4 @@
-"""What windowing costs, on paired simulated shots with fixed seeds. Figures beside the bounds: 2026-11-20, Stim 1.16."""
+"""What windowing costs, on paired simulated shots with fixed seeds. Figures: 2026-11-20, Stim 1.16."""
 
 from __future__ import annotations
 
