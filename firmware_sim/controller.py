@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,6 +78,15 @@ class Controller:
             NoPeerError: Nobody listens.
         """
         sockets: list[zmq.Socket[bytes]] = []
+        # Ctrl-C between the start of a compiled loop and the note that it runs would leave it on a closed socket.
+        interrupted = threading.Event()
+        previous = signal.signal(signal.SIGINT, lambda _number, _frame: interrupted.set())
+
+        def look() -> None:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+            on_sample()
+
         try:
             rounds = self._connect(zmq.PUSH, "[feed] endpoint", self.config.feed.endpoint)
             sockets.append(rounds)
@@ -87,15 +98,16 @@ class Controller:
             while self.sender.sending:
                 self._sample()
                 if len(self._times_s) % _SAMPLES_PER_CHECK == 0:
-                    on_sample()
+                    look()
             self.seconds = (time.monotonic_ns() - start_ns) / NS_PER_S
-            self._settle(on_sample)
+            self._settle(look)
         finally:
             self.sender.stop()
             self.sink.stop()
             for socket in sockets:
                 socket.close(linger=0)
             self._context.term()
+            signal.signal(signal.SIGINT, previous)
 
     @property
     def expected(self) -> int:
@@ -191,6 +203,7 @@ class Controller:
             socket.close(linger=0)
             raise NoPeerError(
                 f"{key} is {endpoint!r}, but no daemon answered there within {timeout_s:g} s. "
-                "Rounds would be sent to nobody. Start it: rtqec run CONFIG, or use firmware-sim loop CONFIG."
+                "Rounds would be sent to nobody. Start it: rtqec run CONFIG, or use firmware-sim loop CONFIG. (A daemon "
+                "that already serves another controller does not answer either; its log says so.)"
             )
         return socket

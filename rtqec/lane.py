@@ -19,6 +19,7 @@ from rtqec.commit import Commit
 from rtqec.config import Config, expand_variables
 from rtqec.errors import ConfigError
 from rtqec.feed import Feed
+from rtqec.gate import Gate
 from rtqec.kernels.native import precise_timers
 from rtqec.log import get_logger
 from rtqec.match import Match
@@ -49,6 +50,7 @@ class Lane:
         self.plans = compile_plans(config)
         patch_ids = [patch.id for patch in config.patch]
         self._context = zmq.Context(io_threads=1)
+        self._gate = Gate(self._context)
         rounds = self._bind(zmq.PULL, "[feed] endpoint", config.feed.endpoint, config.feed.receive_queue)
         corrections = self._bind(zmq.PUSH, "[publish] endpoint", config.publish.endpoint, config.publish.send_queue)
         self._sockets = [rounds, corrections]
@@ -90,6 +92,7 @@ class Lane:
         gc.freeze()
         self.feed.start()
         self._path.start()
+        self._gate.start()
         self.telemetry.header["ready_ns"] = time.monotonic_ns()
         _notify("READY=1")
         for plan in self.plans:
@@ -110,6 +113,7 @@ class Lane:
         self._ring.stop()
         self.feed.join()
         self._path.join()
+        self._gate.stop(self._sockets)
         for socket in self._sockets:
             socket.close(linger=1000)
         self._context.term()
@@ -136,6 +140,7 @@ class Lane:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.set_hwm(queue)
         socket.setsockopt(zmq.LINGER, 0)
+        self._gate.guard(socket, key)
         try:
             if endpoint.startswith(_IPC):
                 self._locks.append(_lock_ipc(Path(endpoint.removeprefix(_IPC))))

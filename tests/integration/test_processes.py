@@ -169,6 +169,26 @@ def test_garbage_on_the_socket_then_a_whole_run(start_daemon: Start, runtime_dir
     assert "500 of 500" in done.stdout
 
 
+def test_a_second_controller_is_refused_until_the_first_has_gone(start_daemon: Start, runtime_dir: Path) -> None:
+    """One peer per endpoint: the second is not served and not fed, and is let in when the first has left."""
+    start_daemon("d5_memory_z.toml")
+    arguments = ["run", str(CONFIGS / "d5_memory_z.toml"), "--shots", "20", "--set", "sink.connect_timeout_s=2"]
+    context = zmq.Context()
+    first = context.socket(zmq.PUSH)
+    monitor = first.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    first.connect(f"ipc://{runtime_dir}/rtqec-d5-rounds.ipc")
+    assert monitor.poll(10_000)
+    second = subprocess.run(command("firmware_sim", *arguments), capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert "no daemon answered" in second.stderr
+    first.disable_monitor()
+    monitor.close(linger=0)
+    first.close(linger=0)
+    context.term()
+    third = subprocess.run(command("firmware_sim", *arguments), capture_output=True, text=True, check=False)
+    assert third.returncode == 0, third.stdout + third.stderr
+
+
 def test_a_controller_without_a_daemon_says_so(runtime_dir: Path) -> None:
     """It does not send to nobody."""
     done = subprocess.run(
