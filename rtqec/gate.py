@@ -9,47 +9,49 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from rtqec.log import get_logger
 
-_HANDSHAKE_S = 1.0
-"""A peer that was admitted but did not finish its handshake in this time has gone."""
 _REPORT_EVERY_S = 10.0
 """A refused peer tries again ten times a second; the log says so once in a while."""
-_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 _ZAP_ADDRESS = "inproc://zeromq.zap.01"
 _STOP_ADDRESS = "inproc://rtqec-gate-stop"
 
 
 @dataclass
 class _Door:
-    """One guarded socket."""
+    """One guarded socket.
+
+    ZAP does not say which connection it asks about, and a monitor not who was let in. But connections are accepted
+    before they are asked about: a peer that knocks while it is the only connection is let in.
+    """
 
     key: str
-    peer_fd: int | None = None
-    admitted_at: float = float("-inf")
+    connections: set[int] = field(default_factory=set)
+    taken: bool = False
     refused: int = 0
     reported_at: float = float("-inf")
 
-    def admit(self, now: float) -> bool:
+    def admit(self) -> bool:
         """Whether a peer that knocks now may come in."""
-        if self.peer_fd is not None or now - self.admitted_at < _HANDSHAKE_S:
+        if self.taken and len(self.connections) > 1:
             self.refused += 1
             return False
-        self.admitted_at = now
+        self.taken = True
         return True
 
-    def follow(self, event: int, fd: int) -> None:
-        """Note that a peer has come in, or that one has gone."""
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self.peer_fd = fd
-        elif fd == self.peer_fd:
-            self.peer_fd = None
-            self.admitted_at = float("-inf")
+    def follow(self, event: int, connection: int) -> None:
+        """Note that a connection was accepted, or that one has gone."""
+        if event == zmq.EVENT_ACCEPTED:
+            self.connections.add(connection)
+        else:
+            self.connections.discard(connection)
+            self.taken = self.taken and bool(self.connections)
 
 
 class Gate:
@@ -99,18 +101,23 @@ class Gate:
             ready = dict(poller.poll())
             if self._stop_receiver in ready:
                 return
-            for monitor, door in self._monitors.items():
-                if monitor in ready:
-                    event = recv_monitor_message(monitor)
-                    door.follow(event["event"], event["value"])
+            self._follow_monitors()
             if self._zap in ready:
                 self._answer()
+
+    def _follow_monitors(self) -> None:
+        """Take note of all that happened before the question that is answered next."""
+        for monitor, door in self._monitors.items():
+            while monitor.poll(0):
+                event = recv_monitor_message(monitor)
+                door.follow(event["event"], event["value"])
 
     def _answer(self) -> None:
         """Answer one ZAP request: version, request id, domain, address, identity, mechanism, .."""
         version, request_id, domain, *_ = self._zap.recv_multipart()
+        self._follow_monitors()
         door, now = self._doors[domain.decode()], time.monotonic()
-        admitted = door.admit(now)
+        admitted = door.admit()
         status, text = (b"200", b"OK") if admitted else (b"400", b"another peer is connected")
         self._zap.send_multipart([version, request_id, status, text, b"", b""])
         if not admitted and now - door.reported_at > _REPORT_EVERY_S:
