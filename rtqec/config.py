@@ -313,8 +313,11 @@ def _validated(model: type[Model], tables: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(tables)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise _config_error(first["loc"], first["type"], first["msg"], first.get("input"), where) from None
+        first, *others = error.errors()
+        # pydantic names the alternatives of a key that takes several types, each with its own complaint.
+        loc = tuple(part for part in first["loc"] if isinstance(part, int) or part.isidentifier())
+        texts = [first["msg"], *(e["msg"] for e in others if e["loc"][: len(loc)] == loc != e["loc"])]
+        raise _config_error(loc, first["type"], " or ".join(texts), first.get("input"), where) from None
 
 
 def _config_error(loc: tuple[int | str, ...], kind: str, text: str, value: object, where: str) -> ConfigError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ class Piece:
         if events:
             return [shot[self.rounds.detector_round == t] for t in range(self.rounds.num_rounds)]
         starts = self.rounds.block_starts.tolist()
-        return [shot[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        return [shot[a:b] for a, b in pairwise(starts)]
 
 
 _PIECES: dict[tuple[str, int], Piece] = {}
@@ -416,12 +417,6 @@ def check_cover(corrections: NDArray[Any]) -> None:
         following, index = following + int(correction["num_rounds"]), index + 1
         if correction["flags"] & CorrectionFlag.LAST_OF_SHOT:
             shot = None
-
-
-def unpack_layers(plan: Plan, layers_b8: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Layers as bits, bool, shape (num_rounds, layer_bits)."""
-    bits = np.unpackbits(layers_b8, bitorder="little").astype(np.bool_)
-    return bits.reshape(-1, plan.layout.layer_bits)
 
 
 def words_of(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:

@@ -39,7 +39,7 @@ def percentile(counts: NDArray[np.int64], fraction: float) -> float | None:
     None where the samples do not carry it: fewer than ten lie above, unless `fraction` is a half.
     """
     total = int(counts.sum())
-    if total == 0 or (fraction > 0.5 and total * (1 - fraction) < 10):
+    if total == 0 or (fraction > 0.5 and total - fraction * total < 10):
         return None
     index = int(np.searchsorted(np.cumsum(counts), fraction * total))
     edges = bin_edges()

@@ -69,6 +69,7 @@ _LAST = int(RoundFlag.LAST)
 _SWEEP = int(RoundFlag.SWEEP)
 _CRC = int(RoundFlag.CRC)
 _ACCEPTED = -1
+_LEAP_MAX = np.uint64(1 << 32)
 _DONTWAIT = DONTWAIT
 
 
@@ -185,13 +186,22 @@ def follow_sequence(state: Any, epoch: Any, sequence: Any, counts: Any) -> Any:
     """Account for the message number. False for one that was seen or passed already."""
     if epoch != state.epoch:
         state.epoch = epoch
-    elif sequence < state.next_sequence:
+    elif sequence < state.next_sequence or sequence - state.next_sequence > _LEAP_MAX:
         counts[FeedCounter.LATE_OR_DUPLICATE] += 1
         return False
     else:
         counts[FeedCounter.MESSAGES_MISSING] += np.int64(sequence - state.next_sequence)
     state.next_sequence = sequence + np.uint64(1)
     return True
+
+
+@compiled
+def leave_shot(place: Any, state: Any, slots: Any, times: Any, counts: Any) -> Any:
+    """A source that restarts does not go on with the shot that it was in, whatever number the next one has."""
+    if state.shot_state == ShotState.OPEN:
+        counts[FeedCounter.SHOTS_TRUNCATED] += 1
+        write_slot(place, state, slots, SLOT_TRUNCATED, times)
+    state.shot_state = ShotState.NONE
 
 
 @compiled
@@ -290,9 +300,11 @@ def accept_message(p: Any, patches: Any, places: Any, states: Any, layers: Any, 
     patch, place, state, counts = patches[p], places[p], states[p], counters[p]
     num_rounds = np.int64(words[8] & _LOW16)
     first_round = np.int64(words[6])
-    if not follow_sequence(state, np.int64((words[8] >> np.uint64(16)) & _LOW16), words[4], counts):
+    epoch, old_epoch = np.int64((words[8] >> np.uint64(16)) & _LOW16), state.epoch
+    restarted = old_epoch >= 0 and epoch != old_epoch
+    if not follow_sequence(state, epoch, words[4], counts):
         return
-    in_shot = state.shot_state == ShotState.OPEN and state.shot_id == words[5]
+    in_shot = state.shot_state == ShotState.OPEN and state.shot_id == words[5] and not restarted
     if in_shot and first_round < state.next_round:
         counts[FeedCounter.LATE_OR_DUPLICATE] += 1
         return
@@ -301,13 +313,17 @@ def accept_message(p: Any, patches: Any, places: Any, states: Any, layers: Any, 
     broken = missing > place.mask // 2
     if not free_slots(place, state, cursors, p, (0 if broken else missing) + num_rounds + 2):
         counts[FeedCounter.RING_FULL] += 1
+        state.epoch = old_epoch
         return
     times[0], times[1], times[2] = received_ns, np.int64(words[7]), np.int64(words[2])
     ended = state.head
+    if restarted:
+        leave_shot(place, state, slots, times, counts)
     if broken:
         counts[FeedCounter.SHOTS_TRUNCATED] += 1
         write_slot(place, state, slots, SLOT_TRUNCATED, times)
         state.shot_state = ShotState.DEAD
+        counts[FeedCounter.DEAD_SHOT_MESSAGES] += 1
     elif enter_shot(patch, place, state, slots, words[5], first_round, times, counts):
         fill_gap(patch, place, state, layers, program, ring_b8, slots, first_round, times, counts, events)
         place_rounds(patch, place, state, layers, program, ring_b8, slots, message, words, times, events)

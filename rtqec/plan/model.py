@@ -95,7 +95,7 @@ class RoundErrors:
                 nodes.update(inside)
                 word = [f"D{(t - start) * self._layer_bits + slot}" for t, slot in inside]
                 if part.first_round < commit_stop:
-                    beyond = [node for node in part.detectors if node[0] >= commit_stop]
+                    beyond = [node for node in part.detectors if commit_stop <= node[0] < stop]
                     seam.update(beyond)
                     word += [f"L{o}" for o in part.observables]
                     word += [f"L{{{t},{slot}}}" for t, slot in beyond]

@@ -164,7 +164,8 @@ def _measured_period(circuit: stim.Circuit) -> tuple[int, int]:
     measured: list[int] = []
     for step in circuit.flattened():
         if step.name in MEASURING:
-            for group in step.target_groups():
+            last = step.target_groups()
+            for group in last:
                 name = " ".join(str(target.value) for target in group)
                 measured.append(names.setdefault(name, len(names)))
     record = np.array(measured)
@@ -174,7 +175,8 @@ def _measured_period(circuit: stim.Circuit) -> tuple[int, int]:
         count = periodic // width
         rest = record[count * width :]
         if len(rest) and not np.isin(rest, record[:width]).any():
-            return width, count
+            # What comes once has no period: then the data readout is what the last instruction measures.
+            return (width, count) if count > 1 else (len(record) - len(last), 1)
     raise PlanError(
         "[plan] measurements_per_round", 'is "auto", but the measurements do not repeat up to a data readout.',
         "The record cannot be cut into rounds without knowing how the hardware sends it.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rtqec.plan import Plan
@@ -17,7 +17,9 @@ DROPPED = (
 )  # fmt: skip
 
 # What happens to some of the messages on their way; from "stall" to "carry" the path sleeps.
-FATES = st.dictionaries(st.integers(0, 90), st.sampled_from(["lost", "twice", "swapped", "stall", "carry"]), max_size=25)
+FATES = st.dictionaries(
+    st.integers(0, 90), st.sampled_from(["lost", "twice", "swapped", "stall", "carry"]), max_size=25
+)
 
 
 def messages_of(plan: Plan, num_shots: int, num_rounds: int) -> list[bytes]:
@@ -27,7 +29,9 @@ def messages_of(plan: Plan, num_shots: int, num_rounds: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("endless", [False, True], ids=["finite", "endless"])
-@settings(max_examples=60)
+@settings(max_examples=40)
+@example(fates={0: "lost", 34: "stall", 52: "carry"}, num_rounds=14)
+@example(fates={0: "lost", 39: "stall", 60: "carry"}, num_rounds=14)
 @given(fates=FATES, num_rounds=st.integers(14, 40))
 def test_nothing_is_lost_in_silence(
     tmp_path_factory: pytest.TempPathFactory, endless: bool, fates: dict[int, str], num_rounds: int

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rtqec.plan import Plan
+from rtqec.plan.schedule import windows_of_shot
+from rtqec.reference import WholeShotMatcher
 from rtqec.windowed import WindowedDecoder
-from tests.harness import Bench, BenchMaker, Piece, Speaker, check_cover, flips_of_shot, make_plan, word
+from rtqec.wire import CORRECTION_BYTES, RPC_HEADER_BYTES, CorrectionFlag, Reason, Rung
+from tests.harness import Bench, BenchMaker, Piece, Speaker, check_cover, flips_of_shot, make_plan, with_header, word
 
 FINITE = {
     "d3": {},
@@ -24,7 +26,31 @@ FINITE = {
     "unrotated": {"plan__generated": "surface_code:unrotated_memory_z"},
     "repetition": {"plan__generated": "repetition_code:memory"},
     "d5": {"plan__distance": 5, "plan__rounds": 20, "window__commit_rounds": 5, "window__buffer_rounds": 5},
+    "d9, two words a round": {"plan__distance": 9, "window__commit_rounds": 2, "window__buffer_rounds": 9},
 }
+
+
+def test_a_correction_says_whom_and_when_it_is_about(make_bench: BenchMaker, plan_d3: Plan) -> None:
+    """Each correction names patch, plan, rung, the rounds it needed, and the times of the last of them."""
+    piece, speaker = Piece.of(plan_d3), Speaker(plan_d3, patch_id=6)
+    bench = make_bench(plan_d3, patch_ids=[6])
+    for t, block in enumerate(piece.blocks(piece.sample(1, seed=1)[0])):
+        message = speaker.message(block, shot_id=77, first_round=t, last=t == 12, sent_ns=1000 + t)
+        bench.ingest(with_header(message, ptp_timestamp=500 + t), received_ns=2000 + t)
+    corrections = bench.carry()
+    for window, correction in zip(windows_of_shot(13, plan_d3.window), corrections, strict=True):
+        needed = window.stop - 1
+        assert (correction["patch_id"], correction["shot_id"], correction["plan_tag"]) == (6, 77, plan_d3.tag)
+        assert (correction["first_round"], correction["num_rounds"]) == (window.start, 3 if needed < 12 else 4)
+        assert correction["last_round_needed"] == needed
+        assert (correction["sent_ns"], correction["received_ns"]) == (1000 + needed, 2000 + needed)
+        assert correction["ptp_timestamp"] == 500 + needed
+        assert correction["published_ns"] > correction["received_ns"]
+        assert (correction["rung"], correction["reason"]) == (Rung.MATCH, Reason.CONFIGURED)
+        assert (correction["status"], correction["request_id"], correction["num_observables"]) == (0, window.index, 1)
+        assert correction["result_len"] == CORRECTION_BYTES - RPC_HEADER_BYTES
+        assert np.isnan(correction["confidence"])
+        assert bool(correction["flags"] & CorrectionFlag.LAST_OF_SHOT) == window.closing
 
 
 @pytest.mark.parametrize("name", FINITE)
@@ -104,8 +130,6 @@ def test_committed_edges_explain_every_detection_event(name: str) -> None:
 
 def test_windows_agree_with_whole_shots(plan_d5: Plan) -> None:
     """With a buffer of the distance, windows disagree with whole-shot matching on hardly any shot."""
-    from rtqec.reference import WholeShotMatcher
-
     piece = Piece.of(plan_d5)
     measurements = piece.sample(2000, seed=3)
     whole = WholeShotMatcher(plan_d5.experiment.own_dem, correlated=False)(
@@ -131,3 +155,28 @@ def test_two_patches_share_a_batch_and_nothing_else(make_bench: BenchMaker, plan
             mine = corrections[corrections["patch_id"] == speaker.patch_id]
             check_cover(mine)
             assert flips_of_shot(mine, shot_id) == word(expected[2 * shot_id + place])
+
+
+@pytest.mark.parametrize("buffer_rounds", [0, 1])
+@pytest.mark.parametrize("at_once", [True, False], ids=["shot at once", "round by round"])
+def test_a_seam_survives_a_buffer_that_was_accepted_by_name(
+    make_bench: BenchMaker, buffer_rounds: int, at_once: bool
+) -> None:
+    """With a buffer too short for its errors, corrections do not depend on when the rounds arrive."""
+    plan = make_plan(
+        plan__generated="repetition_code:memory", plan__distance=5, plan__noise=0.03,
+        window__buffer_rounds=buffer_rounds, window__accept_short_buffer=True,
+    )  # fmt: skip
+    piece, speaker = Piece.of(plan), Speaker(plan)
+    measurements = piece.sample(40, seed=31)
+    expected = WindowedDecoder(plan)(piece.layers_b8(measurements))
+    bench = make_bench(plan)
+    for shot_id, shot in enumerate(measurements):
+        found = []
+        for message in speaker.shot(piece.blocks(shot), shot_id):
+            bench.ingest(message)
+            if not at_once:
+                found.append(bench.carry())
+        corrections = np.concatenate([*found, bench.carry()])
+        check_cover(corrections)
+        assert flips_of_shot(corrections, shot_id) == word(expected[shot_id])

@@ -1,0 +1,236 @@
+"""The simulated controller sends what Stim sampled, and sees every correction that is not as it should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from firmware_sim.backlog import summarise
+from firmware_sim.shots import (
+    message_table,
+    pack_detection_events,
+    pack_measurements,
+    pack_sweeps,
+    words_from_bits,
+)
+from firmware_sim.sink import PatchAccount
+from firmware_sim.sources import finite_shots
+from rtqec.errors import ConfigError
+from rtqec.plan import Plan
+from rtqec.wire import CORRECTION, CorrectionFlag, FrameStatus, Rung
+from tests.harness import Piece, make_config, word
+
+TAG = 0xABCD
+
+
+def test_bits_become_words() -> None:
+    """Observable k of a shot is bit k of its word, up to 64."""
+    bits = np.random.default_rng(1).random((20, 64)) < 0.5
+    assert words_from_bits(bits).tolist() == [word(row) for row in bits]
+    assert words_from_bits(np.zeros((2, 0))).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("events", [False, True], ids=["measurements", "events"])
+def test_rounds_are_packed_one_after_the_other(plan_d3: Plan, events: bool) -> None:
+    """Each round of a packed shot is its own whole bytes, where the message table says."""
+    piece = Piece.of(plan_d3)
+    measurements = piece.sample(3, seed=1)
+    sent = piece.events(measurements) if events else measurements
+    packed = (pack_detection_events if events else pack_measurements)(plan_d3, sent)
+    table = message_table(plan_d3, events, 1)
+    assert table[:, 0].tolist() == list(range(13))
+    assert (table[:, 2] + table[:, 3])[-1] == packed.shape[1]
+    for row, shot in zip(packed, sent, strict=True):
+        for (_, _, offset, size, bits), block in zip(table.tolist(), piece.blocks(shot, events), strict=True):
+            found = np.unpackbits(row[offset : offset + size], bitorder="little")
+            assert np.array_equal(found[:bits], block)
+            assert not found[bits:].any()
+
+
+@pytest.mark.parametrize("together", [1, 2, 5, 100])
+def test_messages_carry_neighbours_of_equal_width(plan_d3: Plan, together: int) -> None:
+    """A shot is cut into messages of at most so many rounds, each of one width, covering each round once."""
+    table = message_table(plan_d3, True, together)
+    assert [t for first, count, *_ in table.tolist() for t in range(first, first + count)] == list(range(13))
+    assert table[:, 1].max() == min(together, 11)
+    widths = [plan_d3.layer(t, t == 12).num_detectors for t in range(13)]
+    for first, count, _, _, bits in table.tolist():
+        assert set(widths[first : first + count]) == {bits}
+
+
+@pytest.mark.parametrize(("num_bits", "num_bytes"), [(0, 0), (1, 8), (64, 8), (65, 16)])
+def test_sweep_bits_are_padded_to_words(num_bits: int, num_bytes: int) -> None:
+    """The sweep block is whole words, LSB first, zero-padded."""
+    bits = np.random.default_rng(2).random((3, num_bits)) < 0.5
+    packed = pack_sweeps(bits)
+    assert packed.shape == (3, num_bytes)
+    found = np.unpackbits(packed, axis=1, bitorder="little")
+    assert np.array_equal(found[:, :num_bits], bits)
+    assert not found[:, num_bits:].any()
+
+
+def test_simulated_shots_know_their_truth(plan_d3: Plan) -> None:
+    """The same seed gives the same shots, with Stim's own events and observable flips beside them."""
+    config = make_config(source__shots=50)
+    shots, again, other = (finite_shots(config, plan_d3, seed) for seed in (5, 5, 6))
+    piece = Piece.of(plan_d3)
+    measurements = piece.sample(50, seed=5)
+    assert np.array_equal(shots.rounds_b8, pack_measurements(plan_d3, measurements))
+    assert np.array_equal(shots.detection_events_b8, np.packbits(piece.events(measurements), axis=1, bitorder="little"))
+    _, flips = piece.circuit.compile_m2d_converter().convert(measurements=measurements, separate_observables=True)
+    assert shots.observable_flips is not None
+    assert shots.observable_flips.tolist() == flips[:, 0].astype(int).tolist()
+    assert np.array_equal(shots.rounds_b8, again.rounds_b8)
+    assert not np.array_equal(shots.rounds_b8, other.rounds_b8)
+    assert (shots.num_shots, shots.num_rounds) == (50, 13)
+
+
+def b8_config(folder: Path, **source: Any) -> Any:
+    return make_config(
+        feed__payload="detection_events", source={"kind": "b8", **{k: str(v) for k, v in source.items()}}
+    )
+
+
+def test_shots_are_read_from_a_b8_file(tmp_path: Path, plan_d3: Plan) -> None:
+    """Detection events and observables of plain files come back as they were written."""
+    piece = Piece.of(plan_d3)
+    events = piece.events(piece.sample(9, seed=8))
+    packed = np.packbits(events, axis=1, bitorder="little")
+    packed.tofile(tmp_path / "events.b8")
+    (tmp_path / "flips.01").write_text("0\n1\n" * 4 + "1\n")
+    config = b8_config(tmp_path, detection_events=tmp_path / "events.b8", observables=tmp_path / "flips.01")
+    shots = finite_shots(config, plan_d3, 0)
+    assert np.array_equal(shots.detection_events_b8, packed)
+    assert np.array_equal(shots.rounds_b8, pack_detection_events(plan_d3, events))
+    assert shots.observable_flips is not None
+    assert shots.observable_flips.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 1]
+
+
+def test_a_file_of_another_circuit_is_refused(tmp_path: Path, plan_d3: Plan) -> None:
+    """A b8 file whose size is no whole number of shots is refused with both numbers."""
+    (tmp_path / "events.b8").write_bytes(bytes(25))
+    with pytest.raises(ConfigError, match="25 bytes are no multiple of the 12"):
+        finite_shots(b8_config(tmp_path, detection_events=tmp_path / "events.b8"), plan_d3, 0)
+    with pytest.raises(ConfigError, match="does not exist"):
+        finite_shots(b8_config(tmp_path, detection_events=tmp_path / "nothing.b8"), plan_d3, 0)
+
+
+def corrections(num_shots: int = 4, windows: int = 3) -> NDArray[Any]:
+    """Shots of `windows` corrections of 5 rounds; observable 0 flips in each window of odd shots."""
+    found = np.zeros(num_shots * windows, CORRECTION)
+    found["plan_tag"] = TAG
+    found["rung"] = Rung.MATCH
+    found["shot_id"] = np.repeat(np.arange(num_shots), windows)
+    found["window_index"] = np.tile(np.arange(windows), num_shots)
+    found["first_round"], found["num_rounds"] = 5 * found["window_index"], 5
+    found["flips"] = found["shot_id"] % 2
+    found["frame"] = found["flips"] * (1 + found["window_index"]) % 2
+    found["flags"][windows - 1 :: windows] = CorrectionFlag.LAST_OF_SHOT
+    return found
+
+
+def account_of(found: NDArray[Any], pieces: int = 1) -> PatchAccount:
+    account = PatchAccount(0, TAG, 4)
+    for piece in np.array_split(found, pieces):
+        account.check(piece)
+    return account
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5, 12])
+def test_good_corrections_are_found_good(pieces: int) -> None:
+    """A clean run counts nothing, however the corrections are cut into pieces; frames are those of the last windows."""
+    account = account_of(corrections(), pieces)
+    assert (account.received, account.out_of_order, account.wrong_digest, account.wrong_frame) == (12, 0, 0, 0)
+    assert account.finished.all()
+    assert account.frames.tolist() == [0, 1, 0, 1]
+    assert account.flags == dict.fromkeys(account.flags, 0) | {"last_of_shot": 4}
+    assert account.rungs["match"] == 12
+
+
+def swapped(found: NDArray[Any], i: int, j: int) -> NDArray[Any]:
+    order = np.arange(len(found))
+    order[[i, j]] = order[[j, i]]
+    return found[order]
+
+
+DISORDER = {
+    "missing": (lambda c: np.delete(c, 4), 1),
+    "missing first": (lambda c: c[1:], 1),
+    "missing last of a shot": (lambda c: np.delete(c, 2), 1),
+    "missing first of a shot": (lambda c: np.delete(c, 3), 1),
+    "missing shot": (lambda c: np.delete(c, [3, 4, 5]), 1),
+    "duplicate": (lambda c: np.insert(c, 4, c[4]), 1),
+    "duplicate shot": (lambda c: np.concatenate([c[:3], c]), 1),
+    "swapped": (lambda c: swapped(c, 4, 5), 3),
+    "two lost, apart": (lambda c: np.delete(c, [1, 7]), 2),
+}
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+@pytest.mark.parametrize("name", DISORDER)
+def test_disorder_is_counted(name: str, pieces: int) -> None:
+    """Each place where a correction does not follow the one before is counted, also where pieces meet."""
+    spoil, breaks = DISORDER[name]
+    assert account_of(spoil(corrections()), pieces).out_of_order == breaks
+
+
+def test_rounds_that_overlap_are_disorder() -> None:
+    """Corrections that count on but commit other rounds than the next ones are counted."""
+    found = corrections()
+    found["num_rounds"][3] = 4
+    assert account_of(found).out_of_order == 1
+
+
+def test_a_foreign_plan_is_counted() -> None:
+    """Corrections of another plan are counted one by one."""
+    found = corrections()
+    found["plan_tag"][[2, 9]] = 1
+    assert account_of(found).wrong_digest == 2
+
+
+def test_a_frame_that_is_not_its_flips_is_counted() -> None:
+    """A last frame that is not the XOR of the shot's flips is counted, once per shot."""
+    found = corrections()
+    found["frame"][5] ^= 1
+    found["flips"][7] ^= 1
+    assert account_of(found).wrong_frame == 2
+
+
+def test_flags_rungs_and_taint_are_counted() -> None:
+    """What corrections say of themselves is summed by name."""
+    found = corrections()
+    found["flags"][1] |= CorrectionFlag.LATE
+    found["flags"][2] |= CorrectionFlag.LATE | CorrectionFlag.LOSSY
+    found["rung"][3] = Rung.HOLD
+    found["frame_status"][[3, 4]] = FrameStatus.TAINTED
+    account = account_of(found)
+    assert (account.flags["late"], account.flags["lossy"], account.flags["degraded"]) == (2, 1, 0)
+    assert (account.rungs["hold"], account.rungs["match"]) == (1, 11)
+    assert account.tainted == 2
+
+
+@pytest.mark.parametrize("slope", [0.0, 250.0, -40.0])
+def test_a_backlog_that_grows_is_seen(slope: float) -> None:
+    """The slope of the last half is found, and its interval covers it; the median is that of the last tenth."""
+    rng = np.random.default_rng(3)
+    times = np.arange(0, 10, 0.005)
+    rounds = np.round(1000 + slope * times + rng.normal(0, 5, len(times))).astype(int)
+    summary = summarise(times.tolist(), rounds.tolist())
+    assert summary.slope_per_s == pytest.approx(slope, abs=2)
+    assert summary.slope_interval is not None
+    assert summary.slope_interval[0] < slope < summary.slope_interval[1]
+    assert summary.median_last_tenth == np.median(rounds[-200:])
+    assert summary.max == rounds.max()
+    assert summary.samples == 2000
+
+
+def test_few_samples_state_no_slope() -> None:
+    """Too few samples for blocks give no slope, none at all give nothing."""
+    few = summarise([0.0, 1.0, 2.0], [5, 7, 9])
+    assert (few.slope_per_s, few.slope_interval, few.max, few.median_last_tenth) == (None, None, 9, 9.0)
+    none = summarise([], [])
+    assert (none.median_last_tenth, none.slope_per_s, none.max, none.samples) == (None, None, None, 0)
