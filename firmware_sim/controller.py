@@ -203,7 +203,7 @@ class Controller:
             socket.close(linger=0)
             raise NoPeerError(
                 f"{key} is {endpoint!r}, but no daemon answered there within {timeout_s:g} s. "
-                "Rounds would be sent to nobody. Start it: rtqec run CONFIG, or use firmware-sim loop CONFIG. (A daemon "
-                "that already serves another controller does not answer either; its log says so.)"
+                "Rounds would be sent to nobody. Start it: rtqec run CONFIG, or use firmware-sim loop CONFIG. "
+                "(A daemon that already serves another controller does not answer either; its log says so.)"
             )
         return socket

@@ -11,8 +11,8 @@ from rtqec.kernels.window import HELD
 from rtqec.plan.model import WindowModel
 
 _WARM_SEED = 20261120
-_WARM_ROWS = 256
-_WARM_DENSITY = 0.05
+_WARM_ROWS = 64
+_WARM_DENSITY = 0.03
 """Denser than any surface code below threshold, so that the matcher's own arenas have grown before READY."""
 
 

@@ -19,10 +19,8 @@ from rtqec.plan.rounds import RoundMap, round_map
 from rtqec.plan.schedule import windows_of_shot
 from rtqec.wire import OBSERVABLES_MAX
 
-BULK_REPEATS_CHECKED = 2
-"""An endless plan compares this many bulk windows, one after the other, before it believes that the bulk repeats."""
-_FIRST_WINDOWS_MAX = 3
-"""Windows after which the start of a shot must be forgotten; Stim's circuits need one."""
+_PIECE_ROUNDS_MIN = 5 * EDGE_ROUNDS
+"""An endless plan is derived from a finite piece: two edges, and three times as much bulk that must repeat."""
 
 
 @dataclass(frozen=True)
@@ -243,25 +241,28 @@ def _compile_finite(table: PlanTable, window: WindowTable, source: ExperimentSou
 
 def _compile_endless(table: PlanTable, window: WindowTable, source: ExperimentSource) -> Plan:
     """First windows, one bulk window for ever, and a last window for every length at which a stream may end."""
-    asked = 2 * window.rounds + (_FIRST_WINDOWS_MAX + BULK_REPEATS_CHECKED) * window.commit_rounds
+    # Long enough for several windows, so that `rtqec verify` and `check` have something to look at.
+    asked = max(_PIECE_ROUNDS_MIN, 2 * window.rounds + window.commit_rounds)
     derived = _derive(table, source.of_rounds(asked) if source.stretchable else source.as_written())
-    num_rounds, layout = derived.rounds.num_rounds, derived.rounds.layout
-    if num_rounds < asked:
+    layout = derived.rounds.layout
+    if derived.rounds.num_rounds < _PIECE_ROUNDS_MIN:
         raise PlanError(
-            "[plan] rounds", f'is "endless", but the file has {num_rounds} rounds; the bound is {asked}, from '
-            f"window.commit_rounds = {window.commit_rounds} and window.buffer_rounds = {window.buffer_rounds}.",
+            "[plan] rounds", f'is "endless", but the file has {derived.rounds.num_rounds} rounds; the bound is '
+            f"{_PIECE_ROUNDS_MIN}.",
             "The bulk must be seen to repeat before it is believed to repeat for ever.",
             "Give a circuit with a REPEAT block, or a longer file.",
         )  # fmt: skip
     distance = _distance(table, source.of_rounds(2 * window.rounds) if source.stretchable else derived.experiment)
     _check_window(window, distance, derived.errors.span)
+    _check_bulk(derived.errors)
     first_layers = _first_layers(derived.layers)
     shelf = _ModelShelf()
     open_windows = _open_windows(derived, layout, window, shelf)
     num_first = len(open_windows) - 1
     closing: dict[tuple[int, int], int] = {}
     for length in range(window.buffer_rounds + 1, window.rounds + 1):
-        model = derived.cut(layout, num_rounds - length, num_rounds, num_rounds)
+        total = length + 2 * EDGE_ROUNDS
+        model = window_model(derived.errors.stitched(total), layout, total - length, total, total)
         closing[num_first, length] = shelf.put(model)
     closing |= _short_shots(table, window, source, derived, num_first, shelf)
     return Plan(
@@ -318,21 +319,27 @@ def _errors_of_rounds(
 
 
 def _open_windows(derived: _Derived, layout: LayerLayout, window: WindowTable, shelf: _ModelShelf) -> list[int]:
-    """The first windows up to the one that repeats."""
+    """The first windows up to the one that repeats; by `EDGE_ROUNDS` the beginning is forgotten."""
     commit = window.commit_rounds
+    count = -(-EDGE_ROUNDS // commit) + 1
+    errors = derived.errors.stitched(count * commit + window.rounds + EDGE_ROUNDS)
     indices = [
-        shelf.put(derived.cut(layout, k * commit, k * commit + window.rounds, (k + 1) * commit))
-        for k in range(_FIRST_WINDOWS_MAX + BULK_REPEATS_CHECKED)
+        shelf.put(window_model(errors, layout, k * commit, k * commit + window.rounds, (k + 1) * commit))
+        for k in range(count)
     ]
-    num_first = next(k for k in range(len(indices)) if len(set(indices[k:])) == 1)
-    if num_first > _FIRST_WINDOWS_MAX:
-        raise PlanError(
-            "[plan] rounds", f'is "endless", but windows {num_first - 1} and {num_first} of the circuit still differ; '
-            f"the bound is {_FIRST_WINDOWS_MAX}.",
-            "An endless stream is decoded by one bulk window for ever, so that the bulk must repeat.",
-            "Use a commit_rounds that is a multiple of the circuit's period, or a finite number of rounds.",
-        )  # fmt: skip
+    num_first = next(k for k in range(count) if len(set(indices[k:])) == 1)
     return indices[: num_first + 1]
+
+
+def _check_bulk(errors: ErrorTable) -> None:
+    """An endless stream repeats one round for ever."""
+    if not errors.bulk_repeats:
+        raise PlanError(
+            "[plan] rounds", f'is "endless", but rounds {EDGE_ROUNDS} to {errors.num_rounds - EDGE_ROUNDS - 1} of the '
+            "circuit do not have equal errors.",
+            "An endless stream is decoded by one bulk window for ever, so that the bulk must repeat.",
+            "Use a finite number of rounds, or a circuit whose rounds are equal.",
+        )  # fmt: skip
 
 
 def _first_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:

@@ -144,19 +144,34 @@ class ErrorTable:
         """Errors of the whole shot."""
         return sum(len(errors.errors) for errors in self.by_round.values())
 
+    @property
+    def bulk_repeats(self) -> bool:
+        """Whether all rounds between the edges have equal errors."""
+        middle = range(EDGE_ROUNDS, self.num_rounds - EDGE_ROUNDS)
+        return len({id(self.by_round.get(t)) for t in middle}) == 1
+
     def stitched(self, num_rounds: int) -> ErrorTable:
-        """The same experiment with another number of rounds: its beginning and its end, joined in the bulk.
+        """The same experiment with another number of rounds: its beginning, its end, and bulk in between.
 
         Args:
-            num_rounds: At least `2 * EDGE_ROUNDS`, so that the join lies where rounds repeat.
+            num_rounds: At least `2 * EDGE_ROUNDS`, so that the edges do not meet.
         """
         assert num_rounds >= 2 * EDGE_ROUNDS
-        shift, middle = num_rounds - self.num_rounds, num_rounds // 2
-        by_round = {t: errors for t, errors in self.by_round.items() if t < middle}
-        by_round |= {t + shift: errors for t, errors in self.by_round.items() if t + shift >= middle}
-        dropped = {(t, slot) for t, slot in self.dropped if t < middle}
-        dropped |= {(t + shift, slot) for t, slot in self.dropped if t + shift >= middle}
-        return ErrorTable(by_round, self.num_observables, num_rounds, frozenset(dropped), self.num_silent)
+        assert self.bulk_repeats
+
+        def here(t: int) -> int:
+            """The round of this table that round `t` of the other one equals."""
+            if t >= num_rounds - EDGE_ROUNDS:
+                return t - num_rounds + self.num_rounds
+            return min(t, EDGE_ROUNDS)
+
+        rounds = range(num_rounds)
+        by_round = {t: self.by_round[here(t)] for t in rounds if here(t) in self.by_round}
+        slots = defaultdict(set)
+        for t, slot in self.dropped:
+            slots[t].add(slot)
+        dropped = frozenset((t, slot) for t in rounds for slot in slots[here(t)])
+        return ErrorTable(by_round, self.num_observables, num_rounds, dropped, self.num_silent)
 
 
 EDGE_ROUNDS = 8

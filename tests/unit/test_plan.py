@@ -197,7 +197,7 @@ def test_an_endless_plan_needs_rounds_that_repeat(tmp_path: Path, plan_d3: Plan)
     """A file without a REPEAT block is too short to believe that its bulk goes on for ever."""
     path = write_circuit(tmp_path, plan_d3.experiment.circuit.flattened())
     config = make_config(plan={"circuit": path, "rounds": "endless", "distance": 3})
-    with pytest.raises(PlanError, match='is "endless", but the file has 13 rounds; the bound is 27'):
+    with pytest.raises(PlanError, match='is "endless", but the file has 13 rounds; the bound is 40'):
         compile_plan(config, config.patch[0])
 
 
