@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from firmware_sim.controller import Controller
-from rtqec.kernels.histogram import percentile
+from rtqec.kernels.histogram import bin_edges, percentile
 from rtqec.units import us_from_ns
 
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
@@ -89,6 +89,10 @@ def build_report(controller: Controller, daemon: dict[str, int] | None, rss_mib:
         "sender_late_us_max": round(us_from_ns(sender.late_ns_max), 2),
         "reaction_us": percentiles_us(sink.reaction_counts, sink.reaction_ns_max),
         "service_us": percentiles_us(sink.service_counts, sink.service_ns_max),
+        "histograms": {
+            "reaction_ns": _filled_bins(sink.reaction_counts),
+            "service_ns": _filled_bins(sink.service_counts),
+        },
         "rss_mib": rss_mib,
         "daemon": daemon,
         "plan_digest": [plan.digest for plan in controller.plans],
@@ -164,6 +168,13 @@ def _compared(report: dict[str, Any]) -> str:
             f"{report['disagreements']} shots ({report['worse']} worse, {report['better']} better)"
         )
     return text
+
+
+def _filled_bins(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Lower edge and count of each bin that is not empty."""
+    edges = bin_edges()
+    filled = np.flatnonzero(counts)
+    return list(zip(edges[filled].tolist(), counts[filled].tolist(), strict=True))
 
 
 def _summed(rows: list[dict[str, int]]) -> dict[str, int]:
