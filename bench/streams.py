@@ -27,7 +27,7 @@ CASES = {
     "d7_1us": ["configs/d7_1us.toml"],
     "d5_10us": ["configs/d5_1us.toml", "--rounds", "2000000", "--period-us", "10", *TENTH],
     "d5_100us": ["configs/d5_1us.toml", "--rounds", "200000", "--period-us", "100", *TENTH],
-    "d5_2us_memory": ["configs/d5_1us.toml", "--period-us", "2"],
+    "d5_4us_memory": ["configs/d5_1us.toml", "--period-us", "4"],
 }
 FLOORS = {"d5_10us": ("10", "400000"), "d5_100us": ("100", "100000")}
 
