@@ -14,7 +14,7 @@ from firmware_sim.kernels.endless import measure, sample_errors, take_events
 from firmware_sim.kernels.records import LATE_MAX_NS, MESSAGES, ROUNDS, UNSENT
 from rtqec.kernels.crc32c import crc32c_words
 from rtqec.kernels.fold import store_bytes
-from rtqec.kernels.ingest import layer_width
+from rtqec.kernels.message import layer_width
 from rtqec.kernels.native import (
     DONTWAIT,
     compiled,
