@@ -33,11 +33,9 @@ INTERRUPTED = 130
 
 ConfigArgument = Annotated[Path, typer.Argument(help="A configuration, for example configs/d5_memory_z.toml.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: table.key=value. Repeatable.")]
-ShotsOption = Annotated[int | None, typer.Option(min=1, help="Shots of each patch; overrides [source] shots.")]
-RoundsOption = Annotated[
-    int | None, typer.Option(min=1, help="Rounds of an endless stream; overrides [source] rounds.")
-]
-PeriodOption = Annotated[float | None, typer.Option(help="Round period; overrides [pace] period_us.")]
+ShotsOption = Annotated[int | None, typer.Option(min=1, help="Shots of each patch; overrides source.shots.")]
+RoundsOption = Annotated[int | None, typer.Option(min=1, help="Rounds of an endless stream; overrides source.rounds.")]
+PeriodOption = Annotated[float | None, typer.Option(help="Round period; overrides pace.period_us.")]
 ReportOption = Annotated[Path | None, typer.Option(help="Write the report as JSON to this file.")]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from firmware_sim.controller import Controller
@@ -154,7 +155,7 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
         table.add_row("daemon memory", f"{rss['at_10_percent']:.1f} MiB at 10 %, {rss['at_end']:.1f} MiB at the end")
     table.add_row("plan", ", ".join(sorted({digest[:16] for digest in report["plan_digest"]})))
     table.add_row("machine", f"{report['machine']['cores']} cores, {report['machine']['cpu']}")
-    table.add_row("repeat with", report["command"])
+    table.add_row("repeat with", escape(report["command"]))
     console.print(table)
 
 

@@ -123,7 +123,6 @@ class Sink:
         self._shot_rounds = shot_rounds
         self._patch_ids = np.array([account.patch_id for account in accounts], np.int64)
         self._records = np.zeros(CAPACITY, CORRECTION)
-        self._arrivals = np.zeros(CAPACITY, np.int64)
         self._cursors = np.zeros(SINK_WORDS, np.int64)
         self._control = np.zeros(CONTROL_WORDS, np.int64)
         self._bad = np.zeros(1, np.int64)
@@ -191,6 +190,6 @@ class Sink:
 
     def _run(self, socket: int, control: NDArray[np.int64]) -> None:
         receive_corrections(
-            socket, self._records.view(np.uint8), self._arrivals, self.covered, self._shot_rounds, self._patch_ids,
+            socket, self._records.view(np.uint8), self.covered, self._shot_rounds, self._patch_ids,
             self._records, self._cursors, control, self._bad, timespec(),
         )  # fmt: skip

@@ -70,15 +70,16 @@ def run(config: ConfigArgument, set_: SetOption = None) -> None:
 
 @app.command()
 def check(config: ConfigArgument, set_: SetOption = None) -> None:
-    """Validate, compile the plans, print what they are and what they cost here. Exit 2 where it cannot work."""
+    """Validate, compile the plans, print what they are and cost here. Exit 2: cannot work; 1: does not keep up."""
     loaded = load_config(config, set_ or [])
-    print_plans(Console(soft_wrap=not sys.stdout.isatty()), loaded, compile_plans(loaded))
+    if not print_plans(Console(soft_wrap=not sys.stdout.isatty()), loaded, compile_plans(loaded)):
+        raise typer.Exit(ExitCode.FAILED)
 
 
 @app.command()
 def verify(
     config: ConfigArgument,
-    shots: Annotated[int | None, typer.Option(min=1, help="Shots of each patch; overrides [verify] shots.")] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Shots of each patch; overrides verify.shots.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers as JSON to this file.")] = None,
     set_: SetOption = None,
 ) -> None:

@@ -58,6 +58,8 @@ class PlanTable(_Table):
             raise ValueError("with generated also needs distance, rounds and noise")
         if self.circuit is None and self.generated is None and self.frames == "both":
             raise ValueError('frames = "both" needs a circuit: a DEM alone does not say where the other observable is')
+        if self.generated is None and (self.noise is not None or isinstance(self.rounds, int)):
+            raise ValueError("with circuit or dem takes no rounds = N and no noise: the file says both")
         return self
 
 
@@ -193,6 +195,16 @@ class Config(_Table):
     sink: SinkTable = SinkTable()
     patch: Annotated[list[PatchTable], Field(min_length=1)] = [PatchTable(id=0)]
     folder: str = Field(default=".", exclude=True)
+
+    @model_validator(mode="after")
+    def _measurements_can_be_folded(self) -> Config:
+        folded = self.plan.generated is not None or self.plan.circuit is not None
+        if self.feed.payload == "measurements" and not folded:
+            raise ValueError(
+                '[feed] payload = "measurements" needs [plan] circuit or generated: a DEM alone does not say which '
+                'measurements make a detector; set payload = "detection_events"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _patches_differ(self) -> Config:

@@ -65,6 +65,11 @@ class Feed:
         """Begin to receive."""
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
     def join(self) -> None:
         """Wait for the thread to end, after `Ring.stop`."""
         self._thread.join()

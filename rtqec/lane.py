@@ -17,7 +17,7 @@ import zmq
 from rtqec.batch import Streams
 from rtqec.commit import Commit
 from rtqec.config import Config, expand_variables
-from rtqec.errors import ConfigError
+from rtqec.errors import ConfigError, FaultError
 from rtqec.feed import Feed
 from rtqec.gate import Gate
 from rtqec.kernels.native import precise_timers
@@ -55,12 +55,14 @@ class Lane:
         corrections = self._bind(zmq.PUSH, "[publish] endpoint", config.publish.endpoint, config.publish.send_queue)
         self._sockets = [rounds, corrections]
         try:
+            config.runtime_dir.mkdir(parents=True, exist_ok=True)
+            self._locks.append(_lock_beside(telemetry_path(config)))
             self.telemetry = TelemetryBlock.create(telemetry_path(config), patch_ids)
         except OSError as error:
             raise ConfigError(
                 "[lane] runtime_dir", f"is {config.lane.runtime_dir!r}, but the telemetry block cannot be written "
                 f"there: {error.strerror}.", "Status and metrics are read from it.",
-                "Name a folder that this user may write.",
+                "Name a folder that this user may write; daemons that share one need different [lane] name.",
             ) from error  # fmt: skip
         ring = Ring(self.plans, config.feed.ring_rounds)
         events = config.feed.payload == "detection_events"
@@ -100,8 +102,8 @@ class Lane:
 
     @property
     def alive(self) -> bool:
-        """Whether the path still runs."""
-        return self._path.is_alive()
+        """Whether ingest and path still run."""
+        return self._path.is_alive() and self.feed.alive
 
     def stop(self) -> None:
         """Stop receiving, carry what has closed, end the threads.
@@ -121,7 +123,7 @@ class Lane:
             lock.close()
         self._log.info("lane_stopped", **{k: v for k, v in self.telemetry.totals().items() if v})
         if self._fault is not None:
-            raise self._fault
+            raise FaultError(f"the path stopped on a broken invariant: {self._fault!r}") from self._fault
 
     def _run_path(self) -> None:
         precise_timers()
@@ -143,7 +145,7 @@ class Lane:
         self._gate.guard(socket, key)
         try:
             if endpoint.startswith(_IPC):
-                self._locks.append(_lock_ipc(Path(endpoint.removeprefix(_IPC))))
+                self._locks.append(_lock_beside(Path(endpoint.removeprefix(_IPC))))
             socket.bind(endpoint)
         except (zmq.ZMQError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -155,8 +157,11 @@ class Lane:
         return socket
 
 
-def _lock_ipc(path: Path) -> IO[str]:
-    """Hold the lock beside an ipc endpoint: ZeroMQ itself would silently take the file over from a running daemon."""
+def _lock_beside(path: Path) -> IO[str]:
+    """Hold the lock beside a file that only one daemon may own.
+
+    ZeroMQ itself would silently take an ipc endpoint over from a running daemon.
+    """
     lock = path.with_name(path.name + ".lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,21 +16,20 @@ _FULL_SLEEP_NS = 1_000_000
 
 
 @compiled
-def receive_corrections(socket: Any, memory: Any, arrivals_ns: Any, covered: Any, shot_rounds: Any, patch_ids: Any,
+def receive_corrections(socket: Any, memory: Any, covered: Any, shot_rounds: Any, patch_ids: Any,
                         records: Any, cursors: Any, control: Any, bad: Any, spec: Any) -> Any:  # fmt: skip
     """Receive until `control[STOP]`.
 
     Args:
         socket: The C pointer of a PULL socket with a receive timeout.
-        memory: uint8, room for `len(arrivals_ns)` corrections; `records` is the same memory.
-        arrivals_ns: int64, when each was received.
+        memory: uint8, room for `len(records)` corrections; `records` is the same memory.
         covered: int64, rounds up to which each patch has corrections; for the backlog.
         shot_rounds: int64, rounds of a shot of each patch.
         patch_ids: int64.
         cursors: int64, shape (SINK_WORDS,): received by this loop, checked by the reader.
         bad: int64, shape (1,): messages that are no correction.
     """
-    capacity = len(arrivals_ns)
+    capacity = len(records)
     received = cursors[RECEIVED]
     while not load_acquire(control, STOP):
         if received - load_acquire(cursors, CHECKED) >= capacity:
@@ -43,7 +42,6 @@ def receive_corrections(socket: Any, memory: Any, arrivals_ns: Any, covered: Any
         if size != _BYTES:
             bad[0] += 1
             continue
-        arrivals_ns[place] = now_ns(spec)
         correction = records[place]
         for p in range(len(patch_ids)):
             if patch_ids[p] == correction.patch_id:

@@ -8,10 +8,19 @@ import numpy as np
 
 from rtqec.kernels.native import compiled, store_release
 from rtqec.kernels.records import CURSOR_STRIDE, TAIL, PathCounter
-from rtqec.wire import REQUEST_MAGIC, RPC_HEADER_BYTES, VERSION, CorrectionFlag, FrameStatus, Reason, Rung
+from rtqec.wire import (
+    CORRECTION_BYTES,
+    RESPONSE_MAGIC,
+    RPC_HEADER_BYTES,
+    VERSION,
+    CorrectionFlag,
+    FrameStatus,
+    Reason,
+    Rung,
+)
 
-RESULT_BYTES = 136 - RPC_HEADER_BYTES
-RESPONSE_MAGIC = REQUEST_MAGIC + 1
+RESULT_BYTES = CORRECTION_BYTES - RPC_HEADER_BYTES
+_RESPONSE_MAGIC = RESPONSE_MAGIC
 _LOW32 = np.uint64(0xFFFFFFFF)
 _LAST_OF_SHOT = int(CorrectionFlag.LAST_OF_SHOT)
 _LOSSY = int(CorrectionFlag.LOSSY)
@@ -51,7 +60,7 @@ def carry_seam(place: Any, state: Any, model: Any, seam: Any, answers: Any, row:
 @compiled
 def describe_correction(patch: Any, state: Any, window: Any, flips: Any, held: Any, correction: Any) -> Any:
     """Fill a correction, all but the time of its publication."""
-    guessed = held or (window.lossy and patch.events)
+    guessed = held or window.guessed or (window.lossy and patch.events)
     if guessed and not state.tainted:
         state.tainted, state.tainted_since = 1, window.start
     flags = 0
@@ -61,7 +70,7 @@ def describe_correction(patch: Any, state: Any, window: Any, flips: Any, held: A
         flags |= _LOSSY
     if guessed:
         flags |= _DEGRADED
-    correction.magic = RESPONSE_MAGIC
+    correction.magic = _RESPONSE_MAGIC
     correction.status = 0
     correction.result_len = RESULT_BYTES
     correction.request_id = np.uint64(state.window_index) & _LOW32
@@ -99,6 +108,8 @@ def commit_windows(patches: Any, places: Any, states: Any, models: Any, seam: An
         corrections: `wire.CORRECTION`, one per window; filled.
         counters: int64, shape (num_patches, len(PathCounter)).
     """
+    if count:
+        counters[windows[0].patch_index, PathCounter.BATCHES] += 1
     for i in range(count):
         window = windows[i]
         p = window.patch_index

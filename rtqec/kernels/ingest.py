@@ -32,6 +32,7 @@ from rtqec.kernels.records import (
     SIGNAL_SEQUENCE,
     SIGNAL_WAITING,
     SLOT_END,
+    SLOT_GUESSED,
     SLOT_HEADLESS,
     SLOT_LAST,
     SLOT_LOST,
@@ -142,7 +143,8 @@ def fill_gap(patch: Any, place: Any, state: Any, layers: Any, program: Any, ring
         if not patch.events:
             fill_round(patch, layer, state.next_round, constants, sources, sweep_sources, fixes, history, sweeps,
                        events[0], events[1])  # fmt: skip
-        ordinal = write_slot(place, state, slots, SLOT_LOST, times)
+        exact = patch.events or layer.diagonal_back or layer.fix_stop > layer.fix_start or not layer.num_detectors
+        ordinal = write_slot(place, state, slots, SLOT_LOST if exact else SLOT_LOST | SLOT_GUESSED, times)
         start = place.byte_offset + ordinal * place.layer_bytes
         for i in range(place.layer_bytes):
             ring_b8[start + i] = 0
@@ -288,7 +290,7 @@ def ingest(socket: Any, patches: Any, places: Any, states: Any, layers: Any, pro
         ring_b8, slots, cursors, signal, control: The ring and its words; see `records`.
         counters: int64, shape (num_patches + 1, len(FeedCounter)).
         message, words: One buffer, as uint8 and as uint64.
-        events: uint8, shape (2, ..): scratch for one layer, and zeros.
+        events: uint64, shape (2, ..): scratch for one layer, and zeros.
         waiting: int64, shape (2,): how to wait for a message; see `receive`.
         times, spec: Scratch.
     """

@@ -41,6 +41,8 @@ SLOT_TRUNCATED = 4
 """No round: the shot ended before its last round came."""
 SLOT_HEADLESS = 8
 """No round: the shot began without its first round."""
+SLOT_GUESSED = 16
+"""Lost, and its measurements could not be chosen so that later rounds fold right."""
 SLOT_END = SLOT_TRUNCATED | SLOT_HEADLESS
 
 CURSOR_STRIDE = 16
@@ -171,6 +173,7 @@ WINDOW_SLOT = record(
     ("ptp_timestamp", "u8"),
     ("deadline_ns", "i8"),
     ("lossy", "i8"),
+    ("guessed", "i8"),
     ("reason", "i8"),
 )
 """One window of a batch. `model` is -1 for a window that is held; `consumed` is the ring ordinal up to which slots are
@@ -206,6 +209,7 @@ class PathCounter(IntEnum):
 
     WINDOWS = 0
     BATCHES = 1
+    """Counted for the patch with the earliest deadline."""
     ROUNDS_COMMITTED = 2
     CORRECTIONS_SENT = 3
     CORRECTIONS_UNSENT = 4

@@ -18,6 +18,7 @@ from rtqec.kernels.records import (
     SIGNAL_SEQUENCE,
     SIGNAL_WAITING,
     SLOT_END,
+    SLOT_GUESSED,
     SLOT_HEADLESS,
     SLOT_LAST,
     SLOT_LOST,
@@ -129,11 +130,15 @@ def gather_window(place: Any, state: Any, slots: Any, ring_b8: Any, model: Any, 
                   row_start: Any) -> Any:  # fmt: skip
     """Copy a window's layers from the ring into a row, masked to the detectors that its model knows."""
     window.lossy = 0
+    window.guessed = 0
     at = row_start
     for t in range(window.start, window.stop):
         ordinal = (state.base + t) & place.mask
-        if slots[place.slot_offset + ordinal].flags & SLOT_LOST:
+        flags = slots[place.slot_offset + ordinal].flags
+        if flags & SLOT_LOST:
             window.lossy = 1
+        if flags & SLOT_GUESSED:
+            window.guessed = 1
         start = place.byte_offset + ordinal * place.layer_bytes
         for i in range(place.layer_bytes):
             rows[at] = ring_b8[start + i] & masks[model.mask_offset + at - row_start]
@@ -171,6 +176,7 @@ def choose_batch(patches: Any, places: Any, states: Any, slots: Any, ring_b8: An
     model_index = closed[first].model
     if model_index == HELD:
         windows[0].lossy = 1
+        windows[0].guessed = 1
         return 1
     count = 1
     gather_window(places[first], states[first], slots, ring_b8, models[model_index], masks, windows[0], rows, 0)

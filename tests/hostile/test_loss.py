@@ -192,3 +192,19 @@ def test_a_controller_that_does_not_read_stops_nothing(make_bench: BenchMaker, p
     counts = bench.path_counts()
     assert counts["corrections_unsent"] == counts["windows"] == 3 * len(plan_d3.window_indices(13))
     assert counts["rounds_committed"] == 39
+
+
+def test_a_source_that_restarts_within_a_shot_begins_another_one(bench_d3: Bench, plan_d3: Plan) -> None:
+    """A new epoch ends the open shot as truncated; the shot after it, even of the same number, is decoded whole."""
+    piece = Piece.of(plan_d3)
+    shots = piece.sample(2, seed=77)
+    speaker = Speaker(plan_d3)
+    bench_d3.ingest(*speaker.shot(piece.blocks(shots[0]), shot_id=5)[:6])
+    speaker.sequence, speaker.epoch = 0, 2
+    bench_d3.ingest(*speaker.shot(piece.blocks(shots[1]), shot_id=5))
+    corrections = bench_d3.carry()
+    ends = [c for c in corrections if c["flags"] & CorrectionFlag.LAST_OF_SHOT]
+    assert [int(c["reason"]) for c in ends] == [Reason.SHOT_TRUNCATED, Reason.CONFIGURED]
+    assert int(ends[1]["frame_status"]) == FrameStatus.CLEAN
+    expected = WindowedDecoder(plan_d3)(piece.layers_b8(shots[1:]))[0]
+    assert int(ends[1]["frame"]) == int(expected[0])

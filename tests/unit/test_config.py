@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,19 @@ def test_paths_are_relative_to_the_file(good: Path) -> None:
     assert config.path("[plan] circuit", "good.toml") == good
     with pytest.raises(ConfigError, match=r"^\[plan\] circuit is 'bad.stim', but .*bad.stim does not exist"):
         config.path("[plan] circuit", "bad.stim")
+
+
+def test_a_dem_alone_cannot_be_fed_measurements(good: Path) -> None:
+    """Without a circuit nobody knows which measurements make a detector; the remedy is named."""
+    plan = 'dem = "x.dem"\n[window]'
+    good.write_text(re.sub(r"generated.*?\[window\]", plan, GOOD, flags=re.DOTALL))
+    with pytest.raises(ConfigError, match='set payload = "detection_events"'):
+        load_config(good)
+
+
+@pytest.mark.parametrize("key", ["rounds = 7", "noise = 0.001"])
+def test_a_file_says_its_own_rounds_and_noise(good: Path, key: str) -> None:
+    """A key that a circuit file would silently override is refused."""
+    good.write_text(re.sub(r"generated.*?\[window\]", f'circuit = "x.stim"\n{key}\n[window]', GOOD, flags=re.DOTALL))
+    with pytest.raises(ConfigError, match="takes no rounds = N and no noise"):
+        load_config(good)

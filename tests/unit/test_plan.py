@@ -155,7 +155,8 @@ def test_errors_longer_than_the_buffer_are_refused(tmp_path: Path) -> None:
     """An error whose detectors lie further apart than the buffer is refused with that number."""
     path = tmp_path / "long.dem"
     path.write_text(LONG)
-    config = make_config(plan={"dem": str(path), "distance": 2}, window={"commit_rounds": 1, "buffer_rounds": 2})
+    window = {"commit_rounds": 1, "buffer_rounds": 2}
+    config = make_config(plan={"dem": str(path), "distance": 2}, window=window, feed__payload="detection_events")
     with pytest.raises(PlanError, match="detectors lie 3 rounds apart and asks for at least 3"):
         compile_plan(config, config.patch[0])
 
