@@ -114,7 +114,7 @@ class _live_progress:  # noqa: N801 (reads as the statement it is used in)
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._progress.add_task("starting", total=None, extra="")
+        self._task = self._progress.add_task("starting", total=0, extra="")
 
     def __enter__(self) -> Callable[[Controller], None]:
         self._progress.start()

@@ -50,7 +50,9 @@ class DaemonProcess:
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(address)
         self._notify.settimeout(0.1)
-        sets = [part for override in overrides for part in ("--set", override)]
+        # On a terminal the progress bar has the last line; the daemon speaks up only when something is wrong.
+        quiet = ["log.level=warning"] if sys.stderr.isatty() else []
+        sets = [part for override in [*quiet, *overrides] for part in ("--set", override)]
         command = [sys.executable, "-m", "rtqec.cli", "run", config_path, *sets]
         self._process = subprocess.Popen(command, env=os.environ | {"NOTIFY_SOCKET": address})
 

@@ -198,3 +198,24 @@ def test_a_controller_without_a_daemon_says_so(runtime_dir: Path) -> None:
     assert done.returncode == 1
     assert "no daemon answered" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_sees_progress(runtime_dir: Path) -> None:
+    """With a terminal as stderr the run shows how far it is, and ends as well as in a pipe."""
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        command("firmware_sim", "loop", str(CONFIGS / "d5_memory_z.toml"), "--shots", "500", "--period-us", "40"),
+        stdout=subprocess.PIPE, stderr=theirs, text=True, env=os.environ | {"TERM": "xterm", "COLUMNS": "160"},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:
+        pass  # The other end was closed: how Linux ends a pseudo-terminal.
+    os.close(ours)
+    process.communicate(timeout=60)
+    assert process.returncode == 0, shown.decode(errors="replace")
+    assert b"decoding" in shown
+    assert b"25,500 rounds" in shown
