@@ -126,10 +126,6 @@ class Sender:
         """Rounds of one patch handed to the transport."""
         return int(self._states[patch_index]["rounds_sent"])
 
-    def shots_sent_of(self, patch_index: int) -> int:
-        """Shots of one patch whose last round was sent."""
-        return int(self._states[patch_index]["shot"])
-
     def endless_observables(self, patch_index: int) -> int:
         """Observables that all errors of an endless shot flipped so far: the truth, one bit per own observable."""
         return int(self._states[patch_index]["observables"])

@@ -13,8 +13,6 @@ from rtqec.layout import bytes_for_bits
 from rtqec.plan import Plan
 from rtqec.wire import padded
 
-MESSAGE_FIELDS = ("first_round", "num_rounds", "byte_offset", "num_bytes", "bits_per_round")
-
 
 @dataclass(frozen=True)
 class Shots:
@@ -23,7 +21,8 @@ class Shots:
     Attributes:
         rounds_b8: uint8, shape (num_shots, shot_bytes): rounds one after the other, each in whole bytes.
         sweep_b8: uint8, shape (num_shots, sweep_bytes), padded to whole words; width 0 where there are none.
-        messages: int64, shape (messages_per_shot, 5): `MESSAGE_FIELDS` of each message of a shot.
+        messages: int64, shape (messages_per_shot, 5): of each message of a shot its first round,
+            number of rounds, byte offset, number of bytes, bits per round.
         num_rounds: Rounds of a shot.
         detection_events_b8: uint8, shape (num_shots, ceil(num_detectors / 8)), in the circuit's own order.
         observable_flips: uint64, shape (num_shots,): the truth, one bit per own observable; None where unknown.

@@ -1,6 +1,6 @@
 """The records that compiled code shares with Python: one array of each per lane, one row per patch unless said.
 
-Records are aligned C structs. Who writes which is in ARCHITECTURE.md; cursors are the only fields with two readers.
+Records are aligned C structs. Who writes and who reads each is in ARCHITECTURE.md.
 """
 
 from __future__ import annotations
