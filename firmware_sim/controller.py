@@ -12,10 +12,12 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
+from firmware_sim.account import PatchAccount
 from firmware_sim.backlog import BacklogSummary, summarise
+from firmware_sim.expected import expected_counts
 from firmware_sim.sender import Sender
 from firmware_sim.shots import words_from_bits
-from firmware_sim.sink import PatchAccount, Sink
+from firmware_sim.sink import Sink
 from rtqec.config import Config, expand_variables
 from rtqec.errors import NoPeerError
 from rtqec.plan import Plan
@@ -23,6 +25,8 @@ from rtqec.reference import WholeShotMatcher
 from rtqec.units import MS_PER_S, NS_PER_MS, NS_PER_S
 
 SAMPLE_PERIOD_S = 0.005
+AMENDMENTS_QUIET_S = 0.5
+"""Rounds that were held are amended one window after the other; after so long without one, no more will come."""
 _SAMPLES_PER_CHECK = 8
 
 
@@ -52,14 +56,15 @@ class Controller:
     Args:
         config: The deployment.
         plans: One per patch.
+        keep: Whether to keep every correction; see `PatchAccount.corrections`.
     """
 
-    def __init__(self, config: Config, plans: list[Plan]) -> None:
+    def __init__(self, config: Config, plans: list[Plan], keep: bool = False) -> None:
         self.config, self.plans = config, plans
         self.sender = Sender(config, plans)
         shots_of = [shots.num_shots if shots else 1 for shots in self.sender.shots]
         self.accounts = [
-            PatchAccount(patch.id, plan.tag, num_shots)
+            PatchAccount(patch.id, plan.tag, num_shots, keep)
             for patch, plan, num_shots in zip(config.patch, plans, shots_of, strict=True)
         ]
         self.sink = Sink(self.accounts, self.sender.shot_rounds)
@@ -111,11 +116,23 @@ class Controller:
 
     @property
     def expected(self) -> int:
-        """Corrections that the whole run must bring."""
+        """Corrections of an undisturbed run: fewer come where windows are joined to catch up, more with amendments."""
         return sum(
             account.num_shots * len(plan.window_indices(int(rounds)))
             for account, plan, rounds in zip(self.accounts, self.plans, self.sender.shot_rounds, strict=True)
         )
+
+    def expected_counts(self) -> dict[str, int] | None:
+        """What the daemon must count after a run with faults; None without faults, or where the log overflowed."""
+        faults = self.sender.faults
+        if faults is None or faults.fates_overflowed:
+            return None
+        return expected_counts(self.config, self.plans, self.sender)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last shot of every patch has been answered; one of them always is, whatever the faults."""
+        return all(bool(account.finished[-1]) for account in self.sink.accounts)
 
     @property
     def backlog(self) -> BacklogSummary:
@@ -181,12 +198,19 @@ class Controller:
             self.sink.check()
 
     def _settle(self, on_sample: Callable[[], None]) -> None:
-        """Wait for the corrections that are still on their way."""
+        """Wait for the corrections that are still on their way, amendments included."""
         give_up = time.monotonic() + self.config.sink.settle_s
-        while self.sink.received < self.expected and time.monotonic() < give_up:
+        received, quiet_since = self.sink.received, time.monotonic()
+        while time.monotonic() < give_up:
+            awaited = any(account.awaits_amendments for account in self.sink.accounts)
+            quiet = time.monotonic() - quiet_since >= AMENDMENTS_QUIET_S
+            if self.complete and (quiet or not awaited):
+                return
             time.sleep(SAMPLE_PERIOD_S)
             self.sink.check()
             on_sample()
+            if self.sink.received != received:
+                received, quiet_since = self.sink.received, time.monotonic()
 
     def _connect(self, kind: int, key: str, written: str) -> zmq.Socket[bytes]:
         """Connect one socket and wait until the daemon has accepted it."""

@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 from firmware_sim.kernels.records import ERROR_GROUP
 from rtqec.errors import ConfigError
 from rtqec.plan import Plan
-from rtqec.plan.model import EDGE_ROUNDS, RoundErrors, error_table
+from rtqec.plan.model import EDGE_ROUNDS, ErrorTable, Node, RoundErrors, error_table
+
+Place = tuple[float, float]
 
 
 class EndlessErrors:
     """Errors of all endless patches, flat. `put` returns where one patch's groups lie."""
 
     def __init__(self) -> None:
-        self._groups: list[tuple[int, int, float]] = []
+        self._groups: list[tuple[int, int, float, float]] = []
         self._accept: list[float] = []
         self._observables: list[int] = []
         self._flip_start: list[int] = [0]
         self._flips: list[tuple[int, int]] = []
+        self._places: list[tuple[float, float]] = []
 
     def put(self, plan: Plan, num_rounds: int) -> dict[str, int]:
         """Append one patch.
@@ -44,10 +47,11 @@ class EndlessErrors:
             )  # fmt: skip
         # Detectors that flip no observable as well: a real feed has them.
         table = error_table(plan.experiment.own_dem, plan.rounds, plan.layout, drop=False)
-        by_round, length = table.by_round, table.num_rounds
-        head = self._put_groups([by_round.get(t) for t in range(EDGE_ROUNDS)])
-        tail = self._put_groups([by_round.get(length - 1 - left) for left in range(EDGE_ROUNDS)])
-        bulk = self._put_groups([by_round.get(length // 2)])
+        length = table.num_rounds
+        where = detector_places(plan)
+        head = self._put_groups(table, range(EDGE_ROUNDS), where)
+        tail = self._put_groups(table, range(length - 1, length - 1 - EDGE_ROUNDS, -1), where)
+        bulk = self._put_groups(table, range(length // 2, length // 2 + 1), where)
         return {
             "head_groups": head, "num_head_groups": EDGE_ROUNDS,
             "tail_groups": tail, "num_tail_groups": EDGE_ROUNDS,
@@ -58,20 +62,24 @@ class EndlessErrors:
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """Groups, accept, observables, flip_start, flips; see `kernels.endless.sample_errors`."""
         return (
-            np.array(self._groups or [(0, 0, -1.0)], ERROR_GROUP),
+            np.array(self._groups or [(0, 0, -1.0, 0.0)], ERROR_GROUP),
             np.array(self._accept or [0.0]),
             np.array(self._observables or [0], np.uint64),
             np.array(self._flip_start, np.int64),
             np.array(self._flips or [(0, 0)], np.int64),
         )
 
-    def _put_groups(self, rounds: list[RoundErrors | None]) -> int:
+    def places(self) -> NDArray[np.float64]:
+        """Where errors are, float64, shape (num_errors, 2): the means of their detectors' x and y, or NaN."""
+        return np.array(self._places or [(np.nan, np.nan)])
+
+    def _put_groups(self, table: ErrorTable, rounds: range, where: dict[Node, Place]) -> int:
         first = len(self._groups)
-        for errors in rounds:
-            self._put_group(errors)
+        for t in rounds:
+            self._put_group(table.by_round.get(t), t, where)
         return first
 
-    def _put_group(self, errors: RoundErrors | None) -> None:
+    def _put_group(self, errors: RoundErrors | None, anchor: int, where: dict[Node, Place]) -> None:
         start = len(self._accept)
         largest = max((p for p, _ in errors.errors), default=0.0) if errors else 0.0
         for probability, parts in errors.errors if errors else ():
@@ -85,4 +93,18 @@ class EndlessErrors:
             self._observables.append(observables)
             self._flips.extend(sorted(flips))
             self._flip_start.append(len(self._flips))
-        self._groups.append((start, len(self._accept), math.log1p(-largest) if largest else -1.0))
+            near = [where.get((anchor + t, slot), (np.nan, np.nan)) for part in parts for t, slot in part.detectors]
+            self._places.append((float(np.mean([x for x, _ in near])), float(np.mean([y for _, y in near]))))
+        self._groups.append((start, len(self._accept), math.log1p(-largest) if largest else -1.0, largest))
+
+
+def detector_places(plan: Plan) -> dict[Node, Place]:
+    """x and y of the detectors that have them: the first two coordinates besides the round."""
+    rounds, slots = plan.rounds.detector_round.tolist(), plan.rounds.detector_slot.tolist()
+    places = {}
+    for detector, coordinates in plan.experiment.own_dem.get_detector_coordinates().items():
+        time = plan.table.time_coordinate % len(coordinates) if coordinates else 0
+        x_y = [value for i, value in enumerate(coordinates) if i != time][:2]
+        if len(x_y) == 2:
+            places[rounds[detector], slots[detector]] = (x_y[0], x_y[1])
+    return places

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from firmware_sim.controller import Controller
-from firmware_sim.report import build_report
+from firmware_sim.report import DaemonCounts, build_report
 from rtqec.config import Config
 from rtqec.errors import ExitCode, FaultError, RtqecError
 from rtqec.plan import compile_plans
@@ -79,6 +79,11 @@ class DaemonProcess:
             raise DaemonExitError(code)
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    @property
     def rss_mib(self) -> float:
         """Its resident memory now."""
         return float(psutil.Process(self._process.pid).memory_info().rss) / BYTES_PER_MIB
@@ -129,7 +134,7 @@ def run_loop(config: Config, config_path: str, overrides: list[str], command: st
         controller.run(sample)
         rss["at_end"] = round(daemon.rss_mib, 3)
         rss.setdefault("at_10_percent", rss["at_end"])
-        counters = TelemetryBlock.attach(telemetry_path(config)).totals()
+        counts = DaemonCounts.read(TelemetryBlock.attach(telemetry_path(config)))
     finally:
         daemon.stop()
-    return build_report(controller, counters, rss, command)
+    return build_report(controller, counts, rss, command)

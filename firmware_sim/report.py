@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -13,11 +14,44 @@ from rich.markup import escape
 from rich.table import Table
 
 from firmware_sim.controller import Controller
+from firmware_sim.expected import NAMES
+from firmware_sim.faults import Faults
 from rtqec.kernels.histogram import bin_edges, percentile
+from rtqec.kernels.records import FeedCounter
+from rtqec.telemetry import TelemetryBlock
 from rtqec.units import us_from_ns
 
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 _PACKAGES = ("rtqec", "stim", "pymatching", "numba", "numpy", "pyzmq")
+
+
+@dataclass(frozen=True)
+class DaemonCounts:
+    """The daemon's counters at some time.
+
+    Attributes:
+        totals: All of them by name, summed over patches.
+        feed: Those of ingest alone.
+        patches_heard: Patches that have had a source.
+    """
+
+    totals: dict[str, int]
+    feed: dict[str, int]
+    patches_heard: int
+
+    @classmethod
+    def read(cls, block: TelemetryBlock) -> DaemonCounts:
+        """What they are now."""
+        heard = int((block.feed_counters[:-1, FeedCounter.ROUNDS] > 0).sum())
+        feed = {c.name.lower(): int(block.feed_counters[:, c].sum()) for c in FeedCounter}
+        return cls(block.totals(), feed, heard)
+
+    def __sub__(self, earlier: DaemonCounts) -> DaemonCounts:
+        """What one controller brought about. That it is another one than before is a restart of each patch."""
+        feed = {name: count - earlier.feed[name] for name, count in self.feed.items()}
+        feed["restarts"] -= earlier.patches_heard
+        totals = {name: count - earlier.totals[name] for name, count in self.totals.items()}
+        return DaemonCounts(totals, feed, self.patches_heard)
 
 
 def machine() -> dict[str, Any]:
@@ -42,19 +76,21 @@ def percentiles_us(counts: NDArray[np.int64], max_ns: int) -> dict[str, float | 
     return summary | {"max": round(us_from_ns(max_ns), 2), "count": int(counts.sum())}
 
 
-def build_report(controller: Controller, daemon: dict[str, int] | None, rss_mib: dict[str, float] | None,
+def build_report(controller: Controller, counts: DaemonCounts | None, rss_mib: dict[str, float] | None,
                  command: str) -> dict[str, Any]:  # fmt: skip
     """Everything that is known of a run.
 
     Args:
         controller: After its run.
-        daemon: The daemon's counters, where its telemetry can be read.
+        counts: What the daemon counted during the run, where its telemetry can be read.
         rss_mib: Its resident memory at 10 % and at the end, where known.
         command: How to repeat the run.
     """
     sender, sink, config = controller.sender, controller.sink, controller.config
     comparison, backlog = controller.compare(), controller.backlog
+    daemon = counts.totals if counts else None
     lost = sender.rounds_unsent + (daemon["rounds_filled"] if daemon else 0)
+    expected = controller.expected_counts()
     seconds = controller.seconds
     return {
         "rounds_sent": sender.rounds_sent,
@@ -68,9 +104,18 @@ def build_report(controller: Controller, daemon: dict[str, int] | None, rss_mib:
         "corrections_wrong_frame": sum(account.wrong_frame for account in sink.accounts),
         "corrections_tainted": sum(account.tainted for account in sink.accounts),
         "corrections_bad": sink.bad_messages,
+        "corrections_stale": sum(account.stale for account in sink.accounts),
+        "index_gaps": sum(account.index_gaps for account in sink.accounts),
+        "bad_amendments": sum(account.bad_amendments for account in sink.accounts),
+        "rounds_expected": expected["rounds_answered"] if expected else sender.rounds_sent,
+        "rounds_answered": sum(account.rounds_answered for account in sink.accounts),
+        "rounds_held": sum(account.rounds_held for account in sink.accounts),
+        "rounds_amended": sum(account.rounds_amended for account in sink.accounts),
+        "faults": faults_section(sender.faults, expected, counts),
         "flags": _summed([account.flags for account in sink.accounts]),
         "rungs": _summed([account.rungs for account in sink.accounts]),
         "shots": comparison.shots,
+        "shots_marked": sum(int(account.marked.sum()) for account in sink.accounts),
         "logical_errors": comparison.logical_errors,
         "logical_errors_whole_shot": comparison.logical_errors_whole_shot,
         "disagreements": comparison.disagreements,
@@ -90,6 +135,10 @@ def build_report(controller: Controller, daemon: dict[str, int] | None, rss_mib:
         "sender_late_us_max": round(us_from_ns(sender.late_ns_max), 2),
         "reaction_us": percentiles_us(sink.reaction_counts, sink.reaction_ns_max),
         "service_us": percentiles_us(sink.service_counts, sink.service_ns_max),
+        "lateness_us": percentiles_us(
+            np.sum([account.lateness_counts for account in sink.accounts], axis=0),
+            max(account.lateness_ns_max for account in sink.accounts),
+        ),
         "histograms": {
             "reaction_ns": _filled_bins(sink.reaction_counts),
             "service_ns": _filled_bins(sink.service_counts),
@@ -105,20 +154,62 @@ def build_report(controller: Controller, daemon: dict[str, int] | None, rss_mib:
     }
 
 
+def faults_section(
+    faults: Faults | None, expected: dict[str, int] | None, counts: DaemonCounts | None
+) -> dict[str, Any] | None:
+    """What was injected, what the daemon counted, and whether the two agree, count by count.
+
+    Args:
+        faults: After a run.
+        expected: What the daemon must have counted; see `expected.expected_counts`.
+        counts: What it counted, where that can be read.
+    """
+    if faults is None:
+        return None
+    agree = []
+    if expected and counts:
+        refused = sum(count for name, count in counts.feed.items() if name.startswith("bad_"))
+        said = counts.feed | {"bad": refused + counts.feed["unknown_patch"]}
+        agree = [(name, expected[name], said[name]) for name in NAMES]
+        injected = faults.injected()
+        if "corrupt" not in injected:
+            wrong_plans = injected.get("wrong_plan", {"messages": 0})["messages"]
+            agree.append(("bad_plan_tag", wrong_plans, counts.feed["bad_plan_tag"]))
+    return {
+        "injected": faults.injected(),
+        "log_overflow": faults.fates_overflowed,
+        "daemon": counts.feed if counts else None,
+        "agree": [{"name": name, "injected": a, "daemon": b, "equal": a == b} for name, a, b in agree],
+    }
+
+
 def problems_of(report: dict[str, Any]) -> list[str]:
     """What a run shows that must not be, in words; empty for a clean run."""
     must_be_zero = (
         "corrections_out_of_order", "corrections_wrong_digest", "corrections_wrong_frame", "corrections_bad",
-        "unexplained",
+        "index_gaps", "bad_amendments", "rounds_unsent",
     )  # fmt: skip
     problems = [f"{key} is {report[key]}, must be 0" for key in must_be_zero if report[key]]
-    if report["corrections_received"] != report["corrections_expected"]:
-        problems.append(
-            f"corrections_received is {report['corrections_received']}, must be {report['corrections_expected']}"
-        )
+    if report["rounds_answered"] != report["rounds_expected"]:
+        problems.append(f"rounds_answered is {report['rounds_answered']}, must be {report['rounds_expected']}")
+    if report["faults"]:
+        return problems + _disagreements(report["faults"])
+    if report["unexplained"]:
+        problems.append(f"unexplained is {report['unexplained']}, must be 0")
     if report["rounds_lost"]:
         problems.append(f"rounds_lost is {report['rounds_lost']}: the daemon or the transport did not keep up")
     return problems
+
+
+def _disagreements(faults: dict[str, Any]) -> list[str]:
+    """Where the daemon did not count what was injected."""
+    if faults["log_overflow"]:
+        return [f"{faults['log_overflow']} faults found the log full, so that counts cannot be compared"]
+    return [
+        f"{check['name']} is {check['daemon']}, but the faults that were injected make {check['injected']}"
+        for check in faults["agree"]
+        if not check["equal"]
+    ]
 
 
 def print_report(console: Console, report: dict[str, Any]) -> None:
@@ -138,6 +229,14 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     table.add_row("logical errors", _compared(report))
     if report["unexplained"] is not None:
         table.add_row("unexplained", f"{report['unexplained']} windows whose events could not be paired")
+    if report["faults"]:
+        injected = report["faults"]["injected"].items()
+        agree = report["faults"]["agree"]
+        table.add_row(
+            "faults",
+            ", ".join(f"{name} {count['times']:,} times ({count['rounds']:,} rounds)" for name, count in injected)
+            + f"; the daemon's counts agree in {sum(check['equal'] for check in agree)} of {len(agree)}",
+        )
     backlog = report["backlog_rounds"]
     if backlog["median_last_tenth"] is not None:
         table.add_row(

@@ -10,6 +10,8 @@ import zmq
 from numpy.typing import NDArray
 
 from firmware_sim.endless import EndlessErrors
+from firmware_sim.faults import Faults
+from firmware_sim.kernels.faulty import send_faulty_rounds
 from firmware_sim.kernels.records import (
     LATE_MAX_NS,
     MESSAGES,
@@ -39,17 +41,18 @@ class Sender:
     """Everything that is sent in one run, made before it starts.
 
     Args:
-        config: `[source]`, `[pace]` and `[feed]` are read here.
+        config: `[source]`, `[pace]`, `[[fault]]` and `[feed]` are read here.
         plans: One per patch.
 
     Attributes:
         shots: The finite shots of each patch, or None for an endless one.
         rounds_total: Rounds of all patches.
         shot_rounds: int64, rounds of a shot of each patch.
+        faults: What goes wrong, and its log; None where nothing does.
     """
 
     def __init__(self, config: Config, plans: list[Plan]) -> None:
-        self._period_ns = config.period_us * NS_PER_US
+        self._pace = _pace(config)
         self._burst_ns = ns_from_us(config.pace.burst_us)
         self._tables = FoldTables(plans, [p.id for p in config.patch], config.feed.payload == "detection_events")
         seeds = np.random.SeedSequence(config.source.seed).generate_state(len(plans), np.uint64)
@@ -73,6 +76,7 @@ class Sender:
             else:
                 self.shots.append(finite_shots(config, plan, seed % (1 << 62)))
         self._errors = errors.arrays()
+        self.faults = Faults(config, plans, errors.places()) if config.fault else None
         self._pending = np.zeros(pending_words + 1, np.uint64)
         self._lay_tapes()
         self.rounds_total = int((self._patches["num_shots"] * self._patches["num_rounds"]).sum())
@@ -104,12 +108,12 @@ class Sender:
 
     @property
     def rounds_sent(self) -> int:
-        """Rounds handed to the transport, or lost there."""
+        """Rounds that the patches have made: handed to the transport, lost there, or withheld by a fault."""
         return int(self.progress[ROUNDS])
 
     @property
     def messages_sent(self) -> int:
-        """Messages handed to the transport, or lost there."""
+        """Messages that the patches have made: handed to the transport, lost there, or withheld by a fault."""
         return int(self.progress[MESSAGES])
 
     @property
@@ -119,27 +123,44 @@ class Sender:
 
     @property
     def late_ns_max(self) -> int:
-        """The latest that a message left, after it was due."""
+        """The latest that a message left, after it was due and injected delays had passed."""
         return int(self.progress[LATE_MAX_NS])
 
     def rounds_sent_of(self, patch_index: int) -> int:
-        """Rounds of one patch handed to the transport."""
+        """Rounds of one patch, counted as in `rounds_sent`."""
         return int(self._states[patch_index]["rounds_sent"])
 
     def endless_observables(self, patch_index: int) -> int:
         """Observables that all errors of an endless shot flipped so far: the truth, one bit per own observable."""
         return int(self._states[patch_index]["observables"])
 
+    def lost_rounds(self, patch_index: int) -> NDArray[np.int64]:
+        """Rounds of a patch that a fault kept from the daemon, int64, shape (n, 2): shot and round, in order."""
+        return self.faults.lost_rounds(patch_index) if self.faults else np.zeros((0, 2), np.int64)
+
+    def epoch_of(self, patch_index: int) -> tuple[int, int]:
+        """The patch's source epoch, and its next sequence number."""
+        return int(self._patches[patch_index]["source_epoch"]), int(self._states[patch_index]["sequence"])
+
+    def shots_begun(self, patch_index: int) -> int:
+        """Shots of a patch that were made, or cut off, up to now."""
+        state = self._states[patch_index]
+        return int(state["shot"]) + bool(state["round_index"])
+
     def _run(self, socket: int, start_ns: int, stopped: bool = False) -> None:
         """The thread; with `stopped` only compiles."""
         precise_timers()
         control = np.ones_like(self.control) if stopped else self.control
-        send_rounds(
+        everything = (
             socket, self._tables.patches, self._patches, self._states, self._tables.layers, self._tables.program,
-            self._messages, self._tape, self._sweep_tape, self._errors, self._pending, self._period_ns, self._burst_ns,
+            self._messages, self._tape, self._sweep_tape, self._errors, self._pending, self._pace, self._burst_ns,
             start_ns, self._words.view(np.uint8), self._words, self._scratch[0], self._scratch[1], self.progress,
             control, timespec(),
         )  # fmt: skip
+        if self.faults is None:
+            send_rounds(*everything)
+        else:
+            send_faulty_rounds(*everything, self.faults.arrays())
 
     def _describe_endless(self, patch: np.void, config: Config, plan: Plan, errors: EndlessErrors) -> None:
         num_rounds = config.source.rounds or ENDLESS_ROUNDS_DEFAULT
@@ -184,3 +205,9 @@ class Sender:
             assert longest < MESSAGE_BYTES_MAX
         self._messages = np.concatenate(messages)
         self._tape, self._sweep_tape = np.concatenate(tapes), np.concatenate(sweeps)
+
+
+def _pace(config: Config) -> NDArray[np.float64]:
+    """The clock of the rounds; see `kernels.send.elapsed_ns`."""
+    start, stop = config.pace.rush_rounds
+    return np.array([config.period_us * NS_PER_US, start, stop, config.pace.rush_factor])

@@ -69,6 +69,7 @@ class WindowTable(_Table):
     commit_rounds: Positive
     buffer_rounds: NonNegative
     accept_short_buffer: bool = False
+    erasures: bool = True
 
     @property
     def rounds(self) -> int:
@@ -85,6 +86,10 @@ class FeedTable(_Table):
     ring_rounds: Annotated[int, Field(ge=16, le=1 << 24)] = 16384
     receive_queue: Positive = 100_000
     require_crc: bool = False
+    reorder_depth: Annotated[int, Field(ge=0, le=256)] = 0
+    gap_wait_us: Annotated[float, Field(ge=0, le=1_000_000)] = 1000.0
+    round_timeout_ms: Annotated[float, Field(ge=0)] = 0.0
+    takeover_ms: Annotated[float, Field(ge=0)] = 50.0
 
 
 class PublishTable(_Table):
@@ -92,12 +97,43 @@ class PublishTable(_Table):
 
     endpoint: str
     send_queue: Positive = 100_000
+    journal_corrections: Annotated[int, Field(ge=16, le=1 << 22)] = 4096
 
 
 class DeadlineTable(_Table):
     """`[deadline]`: the service time that a window may take."""
 
     budget_us: PositiveTime = 1000.0
+
+
+class LadderTable(_Table):
+    """`[ladder]`: what a window may step down to when its own matching would be late, and when rounds pile up."""
+
+    fallbacks: list[Literal["match", "catch_up", "union_find", "hold"]] = ["match", "catch_up", "union_find"]
+    catch_up: Annotated[list[Annotated[int, Field(ge=2, le=16)]], Field(max_length=4)] = [2, 4]
+    backlog_rounds: Positive | Literal["auto"] = "auto"
+    quantile: Annotated[float, Field(ge=0.5, le=0.999)] = 0.99
+
+    @model_validator(mode="after")
+    def _orderly(self) -> LadderTable:
+        if len(set(self.fallbacks)) != len(self.fallbacks):
+            raise ValueError("fallbacks names a rung twice")
+        if "hold" in self.fallbacks[:-1]:
+            raise ValueError("fallbacks has rungs after hold, which always fits")
+        if self.catch_up != sorted(set(self.catch_up)):
+            raise ValueError("catch_up must grow")
+        return self
+
+    @property
+    def multiples(self) -> tuple[int, ...]:
+        """Commit regions, in units of `[window] commit_rounds`."""
+        return (1, *(self.catch_up if "catch_up" in self.fallbacks else ()))
+
+
+class ControlTable(_Table):
+    """`[control]`: where questions are answered. Without an endpoint there is no control."""
+
+    endpoint: str | None = None
 
 
 class LaneTable(_Table):
@@ -128,6 +164,7 @@ class PatchTable(_Table):
     id: Annotated[int, Field(ge=0, lt=PATCHES_MAX)]
     plan: dict[str, Any] = Field(default_factory=dict)
     window: dict[str, Any] = Field(default_factory=dict)
+    budget_us: PositiveTime | None = None
 
 
 class VerifyTable(_Table):
@@ -169,6 +206,14 @@ class PaceTable(_Table):
     period_us: PositiveTime | None = None
     burst_us: Annotated[float, Field(ge=0, le=1000)] = 0.0
     start_delay_ms: Annotated[float, Field(ge=0)] = 50.0
+    rush_rounds: Annotated[list[NonNegative], Field(min_length=2, max_length=2)] = [0, 0]
+    rush_factor: Annotated[float, Field(ge=1, le=1000)] = 1.0
+
+    @model_validator(mode="after")
+    def _rush_ends(self) -> PaceTable:
+        if self.rush_rounds[1] < self.rush_rounds[0]:
+            raise ValueError("rush_rounds ends before it begins")
+        return self
 
 
 class SinkTable(_Table):
@@ -179,6 +224,137 @@ class SinkTable(_Table):
     settle_s: PositiveTime = 10.0
 
 
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class _FaultTable(_Table):
+    """What all `[[fault]]` tables (firmware_sim) have in common: whom it strikes, and when."""
+
+    patch: Annotated[list[NonNegative], Field(min_length=1)] | None = None
+    seed: NonNegative | None = None
+    start_round: NonNegative = 0
+    stop_round: Positive | None = None
+
+    @model_validator(mode="after")
+    def _some_rounds(self) -> _FaultTable:
+        if self.stop_round is not None and self.stop_round <= self.start_round:
+            raise ValueError(f"stop_round ({self.stop_round}) must be greater than start_round ({self.start_round})")
+        return self
+
+
+class _OccasionalFault(_FaultTable):
+    """A fault that strikes by chance or by the round."""
+
+    probability: Probability | None = None
+    every_rounds: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_occasion(self) -> _OccasionalFault:
+        if (self.probability is None) == (self.every_rounds is None):
+            raise ValueError("needs exactly one of probability (of each message) or every_rounds")
+        return self
+
+
+class DropFault(_FaultTable):
+    """The message is not sent."""
+
+    kind: Literal["drop"]
+    probability: Probability
+
+
+class ReorderFault(_FaultTable):
+    """The message is held back until so many further ones have had their turn."""
+
+    kind: Literal["reorder"]
+    probability: Probability
+    distance: Positive = 1
+
+
+class DuplicateFault(_FaultTable):
+    """The message is sent twice."""
+
+    kind: Literal["duplicate"]
+    probability: Probability
+
+
+class CorruptFault(_FaultTable):
+    """One bit of the message is flipped."""
+
+    kind: Literal["corrupt"]
+    probability: Probability
+
+
+class WrongPlanFault(_FaultTable):
+    """The message names another plan."""
+
+    kind: Literal["wrong_plan"]
+    probability: Probability
+
+
+class DelayFault(_FaultTable):
+    """Every message leaves so much after it is due; order is kept."""
+
+    kind: Literal["delay"]
+    distribution: Literal["exponential", "uniform", "normal"] = "exponential"
+    mean_us: PositiveTime
+    sigma_us: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _sigma_belongs_to_normal(self) -> DelayFault:
+        if (self.sigma_us is not None) != (self.distribution == "normal"):
+            raise ValueError('sigma_us belongs to distribution = "normal", which needs it')
+        return self
+
+
+class StallFault(_OccasionalFault):
+    """The source stops for a while, then catches up."""
+
+    kind: Literal["stall"]
+    duration_ms: PositiveTime
+
+
+class SkipFault(_OccasionalFault):
+    """The source leaves out rounds, and counts on as if it had sent them."""
+
+    kind: Literal["skip"]
+    rounds: Positive
+
+
+class RestartFault(_OccasionalFault):
+    """The source falls silent within a shot, and comes back with the next one, another epoch, and sequence 0."""
+
+    kind: Literal["restart"]
+    silence_ms: PositiveTime = 100.0
+
+
+class BurstFault(_FaultTable):
+    """Errors near a place become more probable for a while, as after a particle impact."""
+
+    kind: Literal["burst"]
+    every_rounds: Positive
+    centre: Annotated[list[float], Field(min_length=2, max_length=2)] | Literal["random"] = "random"
+    radius: Annotated[float, Field(gt=0)]
+    rounds: Positive
+    factor: Annotated[float, Field(ge=1)]
+    decay_rounds: Annotated[float, Field(gt=0)] | None = None
+
+
+class DriftFault(_FaultTable):
+    """All errors slowly become more and less probable, by 1 + amplitude * sin."""
+
+    kind: Literal["drift"]
+    period_rounds: Annotated[int, Field(ge=2)]
+    amplitude: Annotated[float, Field(gt=0, le=1)]
+
+
+FaultTable = Annotated[
+    DropFault | ReorderFault | DuplicateFault | CorruptFault | WrongPlanFault | DelayFault | StallFault | SkipFault
+    | RestartFault | BurstFault | DriftFault,
+    Field(discriminator="kind"),
+]  # fmt: skip
+"""`[[fault]]` (firmware_sim): one thing that the simulated controller does wrong."""
+
+
 class Config(_Table):
     """A whole file."""
 
@@ -187,12 +363,15 @@ class Config(_Table):
     feed: FeedTable
     publish: PublishTable
     deadline: DeadlineTable = DeadlineTable()
+    ladder: LadderTable = LadderTable()
+    control: ControlTable = ControlTable()
     lane: LaneTable = LaneTable()
     log: LogTable = LogTable()
     verify: VerifyTable = VerifyTable()
     source: SourceTable = SourceTable()
     pace: PaceTable = PaceTable()
     sink: SinkTable = SinkTable()
+    fault: list[FaultTable] = []
     patch: Annotated[list[PatchTable], Field(min_length=1)] = [PatchTable(id=0)]
     folder: str = Field(default=".", exclude=True)
 
@@ -298,6 +477,18 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     return config
 
 
+def with_faults(config: Config, faults: list[dict[str, Any]]) -> Config:
+    """The configuration with further `[[fault]]` tables.
+
+    Raises:
+        ConfigError: A table has an unknown key, or a value out of bounds.
+    """
+    if not faults:
+        return config
+    tables = config.model_dump() | {"folder": config.folder}
+    return _validated(Config, tables | {"fault": [*tables["fault"], *faults]}, "")
+
+
 def _apply_override(tables: dict[str, Any], override: str) -> None:
     """Set one `table.key=value` pair, or say what is wrong with it."""
     name, equals, text = override.partition("=")
@@ -336,6 +527,8 @@ def _config_error(loc: tuple[int | str, ...], kind: str, text: str, value: objec
     """One pydantic error as key, value, bound, reason, remedy."""
     table, *keys = [str(part) for part in loc] or ["configuration"]
     key = where or f"[{table}] {'.'.join(keys)}".strip()
+    if table == "fault" and keys and keys[0].isdigit():
+        key = f"[[fault]] number {int(keys[0]) + 1} {'.'.join(keys[1:])}".strip()
     if where:
         key = f"{where}.{'.'.join([table, *keys])}"
     see = "configs/reference.toml shows every key with its bounds."

@@ -46,6 +46,16 @@ def group_of_round(patch: Any, round_index: Any) -> Any:
 
 
 @compiled
+def flip_error(patch: Any, state: Any, error: Any, observables: Any, flip_start: Any, flips: Any, pending: Any) -> Any:
+    """Let one error happen in `state.round_index`."""
+    state.observables ^= observables[error]
+    for i in range(flip_start[error], flip_start[error + 1]):
+        row = (state.round_index + flips[i, 0]) & patch.pending_mask
+        word = patch.pending_offset + row * patch.layer_words + (flips[i, 1] >> 6)
+        pending[word] ^= np.uint64(1) << np.uint64(flips[i, 1] & 63)
+
+
+@compiled
 def sample_errors(patch: Any, state: Any, groups: Any, accept: Any, observables: Any, flip_start: Any, flips: Any,
                   pending: Any) -> Any:  # fmt: skip
     """Let the errors that begin in `state.round_index` happen.
@@ -66,11 +76,7 @@ def sample_errors(patch: Any, state: Any, groups: Any, accept: Any, observables:
         if error >= group.stop:
             return
         if random_unit(state) <= accept[error]:
-            state.observables ^= observables[error]
-            for i in range(flip_start[error], flip_start[error + 1]):
-                row = (state.round_index + flips[i, 0]) & patch.pending_mask
-                word = patch.pending_offset + row * patch.layer_words + (flips[i, 1] >> 6)
-                pending[word] ^= np.uint64(1) << np.uint64(flips[i, 1] & 63)
+            flip_error(patch, state, error, observables, flip_start, flips, pending)
 
 
 @compiled

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from firmware_sim.kernels.records import CHECKED, RECEIVED
+from firmware_sim.kernels.records import CHECKED, PAUSED, RECEIVED
 from rtqec.kernels.native import compiled, load_acquire, now_ns, sleep_until, store_release, zmq_recv
 from rtqec.kernels.records import STOP
 from rtqec.wire import CORRECTION_BYTES
@@ -32,7 +32,7 @@ def receive_corrections(socket: Any, memory: Any, covered: Any, shot_rounds: Any
     capacity = len(records)
     received = cursors[RECEIVED]
     while not load_acquire(control, STOP):
-        if received - load_acquire(cursors, CHECKED) >= capacity:
+        if load_acquire(control, PAUSED) or received - load_acquire(cursors, CHECKED) >= capacity:
             sleep_until(now_ns(spec) + _FULL_SLEEP_NS, spec)
             continue
         place = received % capacity
@@ -46,6 +46,8 @@ def receive_corrections(socket: Any, memory: Any, covered: Any, shot_rounds: Any
         for p in range(len(patch_ids)):
             if patch_ids[p] == correction.patch_id:
                 done = np.int64(correction.shot_id) * shot_rounds[p] + np.int64(correction.last_round_needed) + 1
-                store_release(covered, p, done)
+                # An amendment is of rounds that were covered before.
+                if done > covered[p]:
+                    store_release(covered, p, done)
         received += 1
         store_release(cursors, RECEIVED, received)

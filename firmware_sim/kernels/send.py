@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from firmware_sim.kernels.endless import measure, sample_errors, take_events
+from firmware_sim.kernels.rates import sample_errors_at_rates
 from firmware_sim.kernels.records import LATE_MAX_NS, MESSAGES, ROUNDS, UNSENT
 from rtqec.kernels.crc32c import crc32c_words
 from rtqec.kernels.fold import store_bytes
@@ -86,8 +87,12 @@ def sender_layer(feed: Any, patch: Any, round_index: Any) -> Any:
 
 @compiled
 def fill_endless_message(feed: Any, patch: Any, state: Any, layers: Any, program: Any, errors: Any, pending: Any,
-                         events: Any, folded: Any, message: Any) -> Any:  # fmt: skip
-    """The payload of the next message of an endless shot: its size, rounds, bits per round and flags."""
+                         events: Any, folded: Any, message: Any, rates: Any) -> Any:  # fmt: skip
+    """The payload of the next message of an endless shot: its size, rounds, bits per round and flags.
+
+    Args:
+        rates: Bursts and drift, see `rates.sample_errors_at_rates`; with None the loop is compiled without them.
+    """
     groups, accept, observables, flip_start, flips = errors
     history = program[4]
     flags = _FIRST if state.round_index == 0 else 0
@@ -99,7 +104,10 @@ def fill_endless_message(feed: Any, patch: Any, state: Any, layers: Any, program
         last = state.round_index == patch.num_rounds - 1
         if count and (last or layer_width(feed, layer) != bits):
             break
-        sample_errors(patch, state, groups, accept, observables, flip_start, flips, pending)
+        if rates is None:
+            sample_errors(patch, state, groups, accept, observables, flip_start, flips, pending)
+        else:
+            sample_errors_at_rates(patch, state, groups, accept, observables, flip_start, flips, pending, rates)
         take_events(patch, state, pending, events)
         if feed.events:
             store_bytes(events, 0, (bits + 7) // 8, message, at)
@@ -156,6 +164,18 @@ def advance(patch: Any, state: Any, num_rounds: Any, flags: Any) -> Any:
 
 
 @compiled
+def elapsed_ns(pace: Any, rounds: Any) -> Any:
+    """When the first `rounds` rounds of a patch are due, ns after the start.
+
+    Args:
+        pace: float64, shape (4,): the period, ns; the rounds at which a rush begins and ends; how much shorter the
+            period is meanwhile.
+    """
+    rushed = min(max(rounds - pace[1], 0.0), pace[2] - pace[1])
+    return np.int64(pace[0] * (rounds - rushed * (1.0 - 1.0 / pace[3])))
+
+
+@compiled
 def wait_until(due_ns: Any, burst_ns: Any, spec: Any) -> Any:
     """Sleep while it is far, yield when it is near. Returns the time, at or after `due_ns`.
 
@@ -177,7 +197,7 @@ def wait_until(due_ns: Any, burst_ns: Any, spec: Any) -> Any:
 @compiled
 def send_rounds(
     socket: Any, feeds: Any, patches: Any, states: Any, layers: Any, program: Any, messages: Any, tape: Any,
-    sweep_tape: Any, errors: Any, pending: Any, period_ns: Any, burst_ns: Any, start_ns: Any, message: Any, words: Any,
+    sweep_tape: Any, errors: Any, pending: Any, pace: Any, burst_ns: Any, start_ns: Any, message: Any, words: Any,
     events: Any, folded: Any, progress: Any, control: Any, spec: Any,
 ) -> Any:  # fmt: skip
     """Send everything that the patches have, or until `control[STOP]`.
@@ -188,7 +208,7 @@ def send_rounds(
         patches, states: `SEND_PATCH`, `SEND_STATE`.
         messages, tape, sweep_tape: Finite shots of all patches, flat; see `shots.Shots`.
         errors, pending: Endless shots; see `endless`.
-        period_ns, start_ns: Round k of every patch is due at `start_ns + (k + 1) * period_ns`, float64 and int64.
+        pace, start_ns: Round k of every patch is due at `start_ns + elapsed_ns(pace, k + 1)`.
         burst_ns: How long due messages may be held back, so that the sender can sleep.
         message, words: One buffer, as uint8 and as uint64.
         progress: int64, shape (PROGRESS_WORDS,).
@@ -203,11 +223,11 @@ def send_rounds(
         feed, patch, state = feeds[p], patches[p], states[p]
         if patch.endless:
             size, num_rounds, bits, flags = fill_endless_message(
-                feed, patch, state, layers, program, errors, pending, events, folded, message
+                feed, patch, state, layers, program, errors, pending, events, folded, message, None
             )
         else:
             size, num_rounds, bits, flags = fill_tape_message(patch, state, messages, tape, sweep_tape, message)
-        due_ns = start_ns + np.int64((state.rounds_sent + num_rounds) * period_ns)
+        due_ns = start_ns + elapsed_ns(pace, state.rounds_sent + num_rounds)
         finish_message(feed, patch, state, words, size, num_rounds, bits, flags, due_ns)
         late_ns = wait_until(due_ns, burst_ns, spec) - due_ns
         if late_ns > progress[LATE_MAX_NS]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from firmware_sim.account import PatchAccount
 from firmware_sim.backlog import summarise
 from firmware_sim.shots import (
     message_table,
@@ -17,11 +18,10 @@ from firmware_sim.shots import (
     pack_sweeps,
     words_from_bits,
 )
-from firmware_sim.sink import PatchAccount
 from firmware_sim.sources import finite_shots
 from rtqec.errors import ConfigError
 from rtqec.plan import Plan
-from rtqec.wire import CORRECTION, CorrectionFlag, FrameStatus, Rung
+from rtqec.wire import CORRECTION, CorrectionFlag, FrameStatus, Reason, Rung
 from tests.harness import Piece, make_config, word
 
 TAG = 0xABCD
@@ -119,36 +119,47 @@ def test_a_file_of_another_circuit_is_refused(tmp_path: Path, plan_d3: Plan) -> 
         finite_shots(b8_config(tmp_path, detection_events=tmp_path / "nothing.b8"), plan_d3, 0)
 
 
-def corrections(num_shots: int = 4, windows: int = 3) -> NDArray[Any]:
+def corrections(num_shots: int = 4, windows: int = 3, first_index: int = 0) -> NDArray[Any]:
     """Shots of `windows` corrections of 5 rounds; observable 0 flips in each window of odd shots."""
     found = np.zeros(num_shots * windows, CORRECTION)
     found["plan_tag"] = TAG
     found["rung"] = Rung.MATCH
     found["shot_id"] = np.repeat(np.arange(num_shots), windows)
-    found["window_index"] = np.tile(np.arange(windows), num_shots)
-    found["first_round"], found["num_rounds"] = 5 * found["window_index"], 5
+    found["window_index"] = first_index + np.arange(len(found))
+    window = np.tile(np.arange(windows), num_shots)
+    found["first_round"], found["num_rounds"] = 5 * window, 5
     found["flips"] = found["shot_id"] % 2
-    found["frame"] = found["flips"] * (1 + found["window_index"]) % 2
+    found["frame"] = found["flips"] * (1 + window) % 2
     found["flags"][windows - 1 :: windows] = CorrectionFlag.LAST_OF_SHOT
     return found
 
 
-def account_of(found: NDArray[Any], pieces: int = 1) -> PatchAccount:
-    account = PatchAccount(0, TAG, 4)
+def renumbered(found: NDArray[Any]) -> NDArray[Any]:
+    """As if just these had been published."""
+    found["window_index"] = np.arange(len(found))
+    return found
+
+
+def account_of(found: NDArray[Any], pieces: int = 1, keep: bool = False) -> PatchAccount:
+    account = PatchAccount(0, TAG, 4, keep)
     for piece in np.array_split(found, pieces):
         account.check(piece)
     return account
 
 
+@pytest.mark.parametrize("first_index", [0, 1234])
 @pytest.mark.parametrize("pieces", [1, 2, 5, 12])
-def test_good_corrections_are_found_good(pieces: int) -> None:
-    """A clean run counts nothing, however the corrections are cut into pieces; frames are those of the last windows."""
-    account = account_of(corrections(), pieces)
+def test_good_corrections_are_found_good(pieces: int, first_index: int) -> None:
+    """A clean run counts nothing, however it is cut into pieces, and wherever the daemon's own count has got to."""
+    account = account_of(corrections(first_index=first_index), pieces, keep=True)
     assert (account.received, account.out_of_order, account.wrong_digest, account.wrong_frame) == (12, 0, 0, 0)
+    assert (account.index_gaps, account.bad_amendments, account.stale, account.rounds_answered) == (0, 0, 0, 60)
     assert account.finished.all()
+    assert not account.marked.any()
     assert account.frames.tolist() == [0, 1, 0, 1]
     assert account.flags == dict.fromkeys(account.flags, 0) | {"last_of_shot": 4}
     assert account.rungs["match"] == 12
+    assert np.array_equal(account.corrections, corrections(first_index=first_index))
 
 
 def swapped(found: NDArray[Any], i: int, j: int) -> NDArray[Any]:
@@ -157,32 +168,53 @@ def swapped(found: NDArray[Any], i: int, j: int) -> NDArray[Any]:
     return found[order]
 
 
+def overlapping(found: NDArray[Any]) -> NDArray[Any]:
+    found["num_rounds"][3] = 4
+    return found
+
+
 DISORDER = {
-    "missing": (lambda c: np.delete(c, 4), 1),
-    "missing first": (lambda c: c[1:], 1),
-    "missing last of a shot": (lambda c: np.delete(c, 2), 1),
-    "missing first of a shot": (lambda c: np.delete(c, 3), 1),
-    "missing shot": (lambda c: np.delete(c, [3, 4, 5]), 1),
-    "duplicate": (lambda c: np.insert(c, 4, c[4]), 1),
-    "duplicate shot": (lambda c: np.concatenate([c[:3], c]), 1),
-    "swapped": (lambda c: swapped(c, 4, 5), 3),
-    "two lost, apart": (lambda c: np.delete(c, [1, 7]), 2),
+    "missing": (lambda c: np.delete(c, 4), 0, 1),
+    "missing last of a shot": (lambda c: np.delete(c, 2), 0, 1),
+    "missing first of a shot": (lambda c: np.delete(c, 3), 0, 1),
+    "missing shot": (lambda c: np.delete(c, [3, 4, 5]), 0, 3),
+    "two lost, apart": (lambda c: np.delete(c, [1, 7]), 0, 2),
+    "duplicate": (lambda c: np.insert(c, 4, c[4]), 1, 0),
+    "duplicate shot": (lambda c: np.concatenate([c[:3], c]), 1, 0),
+    "swapped": (lambda c: swapped(c, 4, 5), 1, 2),
+    "never published": (lambda c: renumbered(np.delete(c, 4)), 1, 0),
+    "last of a shot never published": (lambda c: renumbered(np.delete(c, 2)), 1, 0),
+    "first of a shot never published": (lambda c: renumbered(np.delete(c, 3)), 1, 0),
+    "shot never published": (lambda c: renumbered(np.delete(c, [3, 4, 5])), 0, 0),
+    "published twice": (lambda c: renumbered(np.insert(c, 4, c[4])), 1, 0),
+    "overlap": (overlapping, 1, 0),
 }
+"""What is done, places that are out of order, corrections that never came."""
 
 
 @pytest.mark.parametrize("pieces", [1, 3])
 @pytest.mark.parametrize("name", DISORDER)
 def test_disorder_is_counted(name: str, pieces: int) -> None:
-    """Each place where a correction does not follow the one before is counted, also where pieces meet."""
-    spoil, breaks = DISORDER[name]
-    assert account_of(spoil(corrections()), pieces).out_of_order == breaks
+    """Each place where a correction does not follow the one before is counted, also where pieces meet.
+
+    What the index says never came is counted as that. A shot of which nothing came may be missing.
+    """
+    spoil, breaks, gaps = DISORDER[name]
+    account = account_of(spoil(corrections()), pieces)
+    assert (account.out_of_order, account.index_gaps) == (breaks, gaps)
 
 
-def test_rounds_that_overlap_are_disorder() -> None:
-    """Corrections that count on but commit other rounds than the next ones are counted."""
-    found = corrections()
-    found["num_rounds"][3] = 4
-    assert account_of(found).out_of_order == 1
+@pytest.mark.parametrize("pieces", [1, 2, 4])
+def test_what_an_earlier_source_left_is_not_checked(pieces: int) -> None:
+    """The end of an earlier source's shot may come before round 0 of shot 0; without that nothing is believed."""
+    found = corrections(first_index=7)
+    ended = found[:2].copy()
+    ended["shot_id"], ended["first_round"], ended["window_index"] = 3, [20, 25], [5, 6]
+    account = account_of(np.concatenate([ended, found]), pieces)
+    assert (account.stale, account.received, account.out_of_order, account.wrong_frame) == (2, 12, 0, 0)
+    headless = account_of(found[1:], pieces)
+    assert (headless.stale, headless.received) == (11, 0)
+    assert not headless.finished.any()
 
 
 def test_a_foreign_plan_is_counted() -> None:
@@ -192,25 +224,91 @@ def test_a_foreign_plan_is_counted() -> None:
     assert account_of(found).wrong_digest == 2
 
 
-def test_a_frame_that_is_not_its_flips_is_counted() -> None:
-    """A last frame that is not the XOR of the shot's flips is counted, once per shot."""
+@pytest.mark.parametrize("pieces", [1, 3, 12])
+def test_a_frame_that_is_not_its_flips_is_counted(pieces: int) -> None:
+    """Each frame that is not the XOR of its shot's flips so far is counted; after a gap of indices nobody can tell."""
     found = corrections()
     found["frame"][5] ^= 1
     found["flips"][7] ^= 1
-    assert account_of(found).wrong_frame == 2
+    assert account_of(found, pieces).wrong_frame == 3
+    assert account_of(np.delete(corrections(), 4), pieces).wrong_frame == 0
+    assert account_of(np.delete(found, 4), pieces).wrong_frame == 2
 
 
 def test_flags_rungs_and_taint_are_counted() -> None:
-    """What corrections say of themselves is summed by name."""
+    """What corrections say of themselves is summed by name, and marks their shots; to be late does not."""
     found = corrections()
     found["flags"][1] |= CorrectionFlag.LATE
     found["flags"][2] |= CorrectionFlag.LATE | CorrectionFlag.LOSSY
     found["rung"][3] = Rung.HOLD
-    found["frame_status"][[3, 4]] = FrameStatus.TAINTED
+    found["frame_status"][[6, 7]] = FrameStatus.TAINTED
+    found["flags"][9] |= CorrectionFlag.LATE | CorrectionFlag.CAUGHT_UP
+    found["deadline_ns"], found["published_ns"] = 1000, 900
+    found["published_ns"][[1, 2, 9]] = [1500, 3000, 1200]
     account = account_of(found)
-    assert (account.flags["late"], account.flags["lossy"], account.flags["degraded"]) == (2, 1, 0)
+    assert (account.flags["late"], account.flags["lossy"], account.flags["degraded"]) == (3, 1, 0)
     assert (account.rungs["hold"], account.rungs["match"]) == (1, 11)
     assert account.tainted == 2
+    assert account.marked.tolist() == [True, True, True, False]
+    assert account.caught_up.tolist() == [False, False, False, True]
+    assert (account.lateness_counts.sum(), account.lateness_ns_max) == (3, 2000)
+
+
+def amended() -> NDArray[Any]:
+    """Two windows of shot 1 are held, and amended after shot 2, cut in another way.
+
+    Rows: 0 to 2 shot 0; 3 (held), 4 (held) and 5 shot 1; 6 to 8 shot 2; 9 and 10 amend shot 1; then shot 3.
+    """
+    found = corrections(5)[[0, 1, 2, 3, 4, 5, 6, 7, 8, 3, 4, 9, 10, 11]]
+    found["rung"][3:5], found["reason"][3:5] = Rung.HOLD, Reason.BACKLOG
+    found["flips"][3:5], found["frame"][3:6] = 0, [0, 0, 1]
+    found["flags"][9:11] |= np.uint16(CorrectionFlag.AMENDMENT)
+    found["first_round"][9:11], found["num_rounds"][9:11] = [0, 7], [7, 3]
+    found["flips"][9:11], found["frame"][9:11] = [1, 0], [0, 0]
+    return renumbered(found)
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 14])
+def test_held_rounds_may_be_amended_once(pieces: int) -> None:
+    """Amendments of held rounds are fine, cut as they like; they count apart, and change the frame of their shot."""
+    account = account_of(amended(), pieces)
+    assert (account.out_of_order, account.index_gaps, account.bad_amendments, account.wrong_frame) == (0, 0, 0, 0)
+    assert (account.rounds_answered, account.rounds_held, account.rounds_amended) == (60, 10, 10)
+    assert account.finished.all()
+    assert account.frames.tolist() == [0, 0, 0, 1]
+    assert account.marked.tolist() == [False, True, False, False]
+    assert not account.awaits_amendments
+    assert account_of(amended()[:10], min(pieces, 10)).awaits_amendments
+    found = amended()
+    found["reason"][3:5] = Reason.GAP
+    assert not account_of(found[:9]).awaits_amendments
+
+
+BAD_AMENDMENTS = {
+    "never held": (lambda c: put(c, "first_round", 10, 10), 1, 0),
+    "of another shot": (lambda c: put(c, "shot_id", 10, 2), 1, 0),
+    "beyond what was held": (lambda c: put(c, "num_rounds", 10, 4), 1, 0),
+    "twice": (lambda c: put(c, "first_round", 10, 3), 1, 0),
+    "out of order": (lambda c: renumbered(swapped(c, 9, 10)), 1, 1),
+    "before they were held": (lambda c: renumbered(swapped(c, 4, 9)), 1, 0),
+    "a wrong frame": (lambda c: put(c, "frame", 10, 1), 0, 1),
+}
+
+
+def put(found: NDArray[Any], name: str, row: int, value: int) -> NDArray[Any]:
+    found[name][row] = value
+    return found
+
+
+@pytest.mark.parametrize("pieces", [1, 14])
+@pytest.mark.parametrize("name", BAD_AMENDMENTS)
+def test_amendments_that_are_none_are_counted(name: str, pieces: int) -> None:
+    """Amendments of rounds that were not held, or not any more, are counted, and so are their wrong frames."""
+    spoil, bad, wrong = BAD_AMENDMENTS[name]
+    account = account_of(spoil(amended()), pieces)
+    assert account.bad_amendments == bad
+    if wrong or not bad:
+        assert account.wrong_frame == wrong
 
 
 @pytest.mark.parametrize("slope", [0.0, 250.0, -40.0])
