@@ -2,15 +2,80 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from rtqec.kernels.records import MODEL, WINDOW_PATCH, WINDOW_SLOT, WINDOW_STATE
-from rtqec.kernels.window import HELD
+from rtqec.config import LadderTable
+from rtqec.errors import ConfigError
+from rtqec.kernels.ladder import NUM_BUCKETS
+from rtqec.kernels.records import (
+    MODEL,
+    STEP,
+    STEP_CATCH_UP,
+    STEP_DECODE,
+    STEP_HOLD,
+    WINDOW_PATCH,
+    WINDOW_SLOT,
+    WINDOW_STATE,
+)
+from rtqec.kernels.shot import HELD
 from rtqec.plan import Plan
 from rtqec.plan.model import WindowModel
+from rtqec.ring import Ring
+from rtqec.telemetry import TelemetryBlock
 from rtqec.units import ns_from_us
 from rtqec.wire import CORRECTION, Rung
+
+
+class Engine(Enum):
+    """What decodes a window."""
+
+    PLAIN = "plain"
+    CORRELATED = "correlated"
+    UNION_FIND = "union_find"
+
+    @property
+    def matching(self) -> str:
+        """The way of matching whose windows it takes."""
+        return "correlated" if self is Engine.CORRELATED else "plain"
+
+    @property
+    def rung(self) -> Rung:
+        """What corrections call it."""
+        return {"plain": Rung.MATCH, "correlated": Rung.CORRELATED_MATCH, "union_find": Rung.UNION_FIND}[self.value]
+
+
+@dataclass(frozen=True)
+class LadderStep:
+    """One step of a patch's ladder.
+
+    Attributes:
+        kind: STEP_DECODE, STEP_CATCH_UP or STEP_HOLD.
+        engine: What decodes; of a step that catches up, that of the step before it.
+    """
+
+    kind: int
+    engine: Engine
+
+
+def ladder_steps(plan: Plan, ladder: LadderTable) -> list[LadderStep]:
+    """The ladder of a patch: its own matching, then the fallbacks that are something else."""
+    engine = Engine.CORRELATED if plan.correlated else Engine.PLAIN
+    steps = [LadderStep(STEP_DECODE, engine)]
+    for name in ladder.fallbacks:
+        if name == "catch_up":
+            steps.append(LadderStep(STEP_CATCH_UP, steps[-1].engine))
+        elif name == "hold":
+            steps.append(LadderStep(STEP_HOLD, steps[-1].engine))
+        else:
+            engine = Engine.UNION_FIND if name == "union_find" else Engine.PLAIN
+            if engine is not steps[0].engine:
+                steps.append(LadderStep(STEP_DECODE, engine))
+    return steps
 
 
 class Streams:
@@ -19,55 +84,108 @@ class Streams:
     Args:
         plans: One per patch.
         patch_ids: Their ids.
-        budget_us: Service time that a window may take.
-        events: Whether the feed carries detection events.
+        budgets_us: Service time that a window of each may take.
+        ladder: `[ladder]`.
+        ring: Where their rounds lie.
+        telemetry: Its `path_counters` are written by the stages.
 
     Attributes:
-        models: The distinct models, and whether each is matched with correlations.
+        models: The distinct models, and what decodes each.
         model_records: `MODEL`, shape (num_models,).
         masks: uint8, all masks.
         seam: int64, shape (num_seam, 2), all seams.
-        cost_ns: float64, shape (num_models,): predicted time of one window. The path writes it.
+        cost_ns: float64, shape (num_models, NUM_BUCKETS): predicted cost of one window. The path writes it.
         patches: `WINDOW_PATCH`, shape (num_patches,).
-        states: `WINDOW_STATE`, shape (num_patches,). The path writes them.
-        open_models, closing_models: int64, models by window; see `WINDOW_PATCH`.
+        states, aheads: `WINDOW_STATE`, shape (num_patches,). The path writes them.
+        streams, shelf: What compiled code takes; see `kernels.window`.
+
+    Raises:
+        ConfigError: A backlog that the ring cannot hold.
     """
 
-    def __init__(self, plans: list[Plan], patch_ids: list[int], budget_us: float, events: bool) -> None:
-        self.models: list[tuple[WindowModel, bool]] = []
-        index_of = [self._shelve(plan) for plan in plans]
-        self.model_records = np.zeros(len(self.models), MODEL)
-        self._describe_models()
-        self.masks = np.concatenate([model.mask_b8 for model, _ in self.models])
-        self.seam = np.concatenate([*(model.seam for model, _ in self.models), np.zeros((1, 2), np.int64)])
-        self.cost_ns = np.zeros(len(self.models))
+    def __init__(
+        self, plans: list[Plan], patch_ids: list[int], budgets_us: list[float], ladder: LadderTable, ring: Ring,
+        telemetry: TelemetryBlock,
+    ) -> None:  # fmt: skip
+        self.models: list[tuple[WindowModel, Engine]] = []
+        self._known: dict[tuple[str, Engine], int] = {}
+        self.quantile = ladder.quantile
         self.states = np.zeros(len(plans), WINDOW_STATE)
+        self.aheads = np.zeros(len(plans), WINDOW_STATE)
         self.patches = np.zeros(len(plans), WINDOW_PATCH)
+        self.ladders = [ladder_steps(plan, ladder) for plan in plans]
+        self.multiples = np.array(ladder.multiples, np.int64)
         open_models: list[int] = []
         closing_models: list[int] = []
-        for patch, plan, patch_id, models in zip(self.patches, plans, patch_ids, index_of, strict=True):
+        steps: list[tuple[int, int, int]] = []
+        erased: dict[int, list[int]] = {}
+        for i, (patch, plan, own_steps) in enumerate(zip(self.patches, plans, self.ladders, strict=True)):
             _describe_patch(patch, plan)
-            patch["patch_id"], patch["budget_ns"], patch["events"] = patch_id, ns_from_us(budget_us), events
+            patch["patch_id"], patch["budget_ns"] = patch_ids[i], ns_from_us(budgets_us[i])
+            patch["ring_rounds"] = ring.places[i]["mask"] + 1
+            patch["backlog_rounds"] = _backlog_rounds(ladder, patch)
             patch["open_offset"], patch["closing_offset"] = len(open_models), len(closing_models)
-            held = [HELD] * (int(patch["num_open"]) - len(plan.open_windows))
-            open_models += [*(models[m] for m in plan.open_windows), *held]
-            for k in range(int(patch["num_open"])):
-                for left in range(plan.window.rounds + 1):
-                    model = plan.closing_windows.get((k, left))
-                    closing_models.append(HELD if model is None else models[model])
-        self.open_models = np.array(open_models, np.int64)
-        self.closing_models = np.array(closing_models, np.int64)
+            patch["step_offset"], patch["num_steps"] = len(steps), len(own_steps)
+            engines = list(dict.fromkeys(step.engine for step in own_steps))
+            steps += [(step.kind, engines.index(step.engine), step.engine.rung) for step in own_steps]
+            for engine in engines:
+                self._lay_windows(plan, engine, patch, open_models, closing_models)
+            erased |= self._lay_erased(plan, engines[0])
+        self._describe_models(erased)
+        self.cost_ns = np.zeros((len(self.models), NUM_BUCKETS))
+        self.streams = (
+            self.patches, ring.places, self.states, self.aheads, ring.slots, ring.events_b8, ring.cursors,
+            telemetry.path_counters,
+        )  # fmt: skip
+        self.shelf = (
+            np.array(open_models, np.int64), np.array(closing_models, np.int64), self.model_records, self.masks,
+            np.array(steps, np.int64).view(STEP).reshape(-1), self.multiples, self.cost_ns,
+            np.array([number for numbers in erased.values() for number in numbers] or [HELD], np.int64),
+        )  # fmt: skip
 
-    def _shelve(self, plan: Plan) -> list[int]:
-        """The lane's number of each of a plan's models; equal windows share a matcher."""
-        known = {(model.content, correlated): i for i, (model, correlated) in enumerate(self.models)}
-        for model in plan.models:
-            if (model.content, plan.correlated) not in known:
-                known[model.content, plan.correlated] = len(self.models)
-                self.models.append((model, plan.correlated))
-        return [known[model.content, plan.correlated] for model in plan.models]
+    def _lay_windows(
+        self, plan: Plan, engine: Engine, patch: np.void, open_models: list[int], closing_models: list[int]
+    ) -> None:
+        """The models of all windows of one engine, in the order in which compiled code looks them up."""
+        shapes = plan.shapes[engine.matching]
+        numbers = {index: self._shelve(plan.models[index], engine) for index in self._used(plan, engine)}
+        numbers[HELD] = HELD
+        for row in range(plan.num_rows):
+            for multiple in plan.multiples:
+                open_models += [numbers[shapes.open.get((row, multiple, past), HELD)] for past in (False, True)]
+        for row in range(plan.num_rows):
+            for left in range(int(patch["left_max"]) + 1):
+                closing_models += [numbers[shapes.closing.get((row, left, past), HELD)] for past in (False, True)]
 
-    def _describe_models(self) -> None:
+    def _lay_erased(self, plan: Plan, engine: Engine) -> dict[int, list[int]]:
+        """The models of windows with a lost round, for the patch's own matching."""
+        return {
+            self._shelve(plan.models[number], engine): [
+                HELD if other < 0 else self._shelve(plan.models[other], engine) for other in others
+            ]
+            for number, others in plan.erased.items()
+        }
+
+    @staticmethod
+    def _used(plan: Plan, engine: Engine) -> list[int]:
+        shapes = plan.shapes[engine.matching]
+        return sorted({*shapes.open.values(), *shapes.closing.values()})
+
+    def _shelve(self, model: WindowModel, engine: Engine) -> int:
+        """The lane's number of a model; equal windows share a matcher."""
+        key = (model.content, engine)
+        if key not in self._known:
+            self._known[key] = len(self.models)
+            self.models.append((model, engine))
+        return self._known[key]
+
+    def _describe_models(self, erased: dict[int, list[int]]) -> None:
+        self.model_records = np.zeros(len(self.models), MODEL)
+        self.model_records["erased_offset"] = -1
+        erased_at = 0
+        for model_index, others in erased.items():
+            self.model_records[model_index]["erased_offset"] = erased_at
+            erased_at += len(others)
         mask_at = seam_at = 0
         for entry, (model, _) in zip(self.model_records, self.models, strict=True):
             entry["row_bytes"], entry["answer_bytes"] = model.row_bytes, model.answer_bytes
@@ -75,6 +193,8 @@ class Streams:
             entry["seam_start"], entry["seam_stop"] = seam_at, seam_at + len(model.seam)
             mask_at += len(model.mask_b8)
             seam_at += len(model.seam)
+        self.masks = np.concatenate([model.mask_b8 for model, _ in self.models])
+        self.seam = np.concatenate([*(model.seam for model, _ in self.models), np.zeros((1, 2), np.int64)])
 
 
 def _describe_patch(patch: np.void, plan: Plan) -> None:
@@ -82,10 +202,25 @@ def _describe_patch(patch: np.void, plan: Plan) -> None:
     patch["plan_tag"] = plan.tag
     patch["commit_rounds"], patch["window_rounds"] = plan.window.commit_rounds, plan.window.rounds
     patch["num_rounds"] = -1 if plan.num_rounds is None else plan.num_rounds
+    patch["look_back"] = plan.look_back
     patch["num_observables"] = plan.num_observables
-    patch["rung"] = Rung.CORRELATED_MATCH if plan.correlated else Rung.MATCH
-    # A finite shot's last window has its own row; an endless plan's last row is the bulk's.
-    patch["num_open"] = len(plan.open_windows) + (0 if plan.endless else 1)
+    patch["num_rows"], patch["num_multiples"] = plan.num_rows, len(plan.multiples)
+    patch["left_max"] = max(left for shapes in plan.shapes.values() for _, left, _ in shapes.closing)
+
+
+def _backlog_rounds(ladder: LadderTable, patch: np.void) -> int:
+    """Rounds that may wait for an answer. The ring keeps as many again, and a window, for those that are held."""
+    ring_rounds, window_rounds = int(patch["ring_rounds"]), int(patch["window_rounds"])
+    if ladder.backlog_rounds == "auto":
+        return ring_rounds // 4
+    if not window_rounds <= ladder.backlog_rounds <= ring_rounds // 2 - window_rounds:
+        raise ConfigError(
+            "[ladder] backlog_rounds", f"is {ladder.backlog_rounds}, but the window has {window_rounds} rounds and the "
+            f"ring {ring_rounds}; the bounds are {window_rounds} and {ring_rounds // 2 - window_rounds}.",
+            "A window must be able to wait until it closes, and rounds that are held need room in the ring.",
+            "Set it within the bounds, or a larger [feed] ring_rounds.",
+        )  # fmt: skip
+    return ladder.backlog_rounds
 
 
 class WindowBatch:
@@ -113,7 +248,7 @@ class WindowBatch:
         self.rows_b8 = np.zeros(batch_windows * int(streams.model_records["row_bytes"].max()), np.uint8)
         self.matched = np.ones(batch_windows, np.uint8)
         self.no_answers_b8 = np.zeros((batch_windows, 1), np.uint8)
-        self.answers_b8: NDArray[np.uint8] = self.no_answers_b8
+        self.answers_b8: NDArray[Any] = self.no_answers_b8
         self.corrections = np.zeros(batch_windows, CORRECTION)
         self.corrections_b8 = self.corrections.view(np.uint8)
         self.models = self.windows["model"]

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from rtqec.batch import Streams
 from rtqec.commit import Commit
-from rtqec.config import Config
+from rtqec.config import Config, LadderTable
 from rtqec.kernels.records import HEAD, SLOT_LAST, TAIL
 from rtqec.match import Match
 from rtqec.pipeline import Pipeline
@@ -28,6 +28,10 @@ from rtqec.window import Window
 _MEASURE_NS = 1_500_000_000
 _SHOTS = 64
 _SEED = 20261120
+_JOURNAL = 1024
+_NEVER_LATE_US = 1e12
+_RING_SHOTS = 8
+"""Shots are laid in whole; more room than that is what a backlog would need."""
 
 
 def path_cost_us(plan: Plan) -> float:
@@ -39,18 +43,18 @@ def path_cost_us(plan: Plan) -> float:
     events, _, _ = plan.experiment.own_dem.compile_sampler(seed=_SEED).sample(_SHOTS)
     layers_b8 = plan.rounds.layers_b8(events)
     num_rounds = plan.rounds.num_rounds
-    ring = Ring([plan], num_rounds)
-    streams = Streams([plan], [0], budget_us=1e6, events=True)
+    ring = Ring([plan], _RING_SHOTS * num_rounds)
     context = zmq.Context()
     with TemporaryDirectory() as folder, context.socket(zmq.PUSH) as socket:
-        telemetry = TelemetryBlock.create(Path(folder) / "check.telemetry", [0])
+        telemetry = TelemetryBlock.create(Path(folder) / "check.telemetry", [0], _JOURNAL)
+        streams = Streams([plan], [0], [_NEVER_LATE_US], LadderTable(fallbacks=[]), ring, telemetry)
         pipeline = Pipeline(
             streams,
             ring,
             Window(streams, ring, np.zeros(2, np.int64)),
             Match(streams.models, 1),
-            Commit(streams, ring, telemetry),
-            Publish(socket, telemetry),
+            Commit(streams, telemetry),
+            Publish(socket, streams, telemetry),
             1,
         )
         pipeline.warm()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,11 +17,15 @@ from rich.table import Table
 
 from rtqec import __version__, log
 from rtqec.check import print_plans
-from rtqec.config import load_config
+from rtqec.config import Config, load_config
+from rtqec.control import ask as ask_daemon
+from rtqec.control import check_endpoint, serve
 from rtqec.errors import ExitCode, RtqecError
 from rtqec.lane import Lane
 from rtqec.plan import compile_plans
+from rtqec.telemetry import telemetry_path
 from rtqec.verify import Verdict, verify_plan
+from rtqec.wire import parse_correction
 
 app = typer.Typer(
     add_completion=False,
@@ -61,11 +66,68 @@ def run(config: ConfigArgument, set_: SetOption = None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask_stop)
+    check_endpoint(loaded)
     lane = Lane(loaded)
-    lane.start()
-    while lane.alive and not stop_asked:
-        signal.sigtimedwait([], 0.2)
-    lane.stop()
+    with ControlProcess(config, set_ or [], loaded):
+        lane.start()
+        while lane.alive and not stop_asked:
+            signal.sigtimedwait([], 0.2)
+        lane.stop()
+
+
+class ControlProcess:
+    """The process that answers questions while the lane runs; nothing where `[control] endpoint` is not set."""
+
+    def __init__(self, config: Path, overrides: list[str], loaded: Config) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        if loaded.control.endpoint is not None:
+            sets = [part for override in overrides for part in ("--set", override)]
+            command = [sys.executable, "-m", "rtqec.cli", "serve-control", str(config), *sets]
+            # A Ctrl-C on the terminal is for the daemon, which ends this process when it has drained.
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+
+    def __enter__(self) -> None:
+        if self._process is not None and self._process.stdout is not None and not self._process.stdout.readline():
+            raise typer.Exit(self._process.wait())
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+
+
+@app.command(hidden=True)
+def serve_control(config: ConfigArgument, set_: SetOption = None) -> None:
+    """Answer control requests for the daemon that started this process."""
+    loaded = load_config(config, set_ or [])
+    serve(loaded, telemetry_path(loaded), lambda: print("ready", flush=True))  # noqa: T201 (to the daemon's pipe)
+
+
+@app.command()
+def ask(
+    config: ConfigArgument,
+    verb: Annotated[str, typer.Argument(help="hello, status, frame, resend or reset.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="key=number, for example patch=0 round=12.")] = None,
+    set_: SetOption = None,
+) -> None:
+    """Ask a running daemon, and print its answer as JSON. Exit 1 where it refuses or does not answer."""
+    request: dict[str, object] = {"verb": verb}
+    for argument in arguments or []:
+        key, _, value = argument.partition("=")
+        if not value.isdigit():
+            raise typer.BadParameter(f"{argument!r} is not key=number, for example patch=0")
+        request[key] = int(value)
+    answer = ask_daemon(load_config(config, set_ or []), request)
+    typer.echo(json.dumps(answer, indent=2, default=_printable))
+    if not answer["ok"]:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _printable(octets: bytes) -> dict[str, object]:
+    """A correction of an answer, by field."""
+    correction = parse_correction(octets)
+    names = correction.dtype.names or ()
+    return {name: correction[name].item() for name in names if name != "confidence"}
 
 
 @app.command()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from rtqec.batch import Streams, WindowBatch
 from rtqec.kernels.commit import commit_windows
-from rtqec.ring import Ring
+from rtqec.kernels.native import entry_of
 from rtqec.telemetry import TelemetryBlock
 
 
@@ -13,17 +16,17 @@ class Commit:
 
     Args:
         streams: The lane's patches and models; their states are advanced here.
-        ring: Where seams go, and slots back.
-        telemetry: Its `path_counters` are written here.
+        telemetry: Its `resets` are obeyed here.
     """
 
-    def __init__(self, streams: Streams, ring: Ring, telemetry: TelemetryBlock) -> None:
-        self._streams, self._ring, self._telemetry = streams, ring, telemetry
+    def __init__(self, streams: Streams, telemetry: TelemetryBlock) -> None:
+        self._streams, self._resets = streams, telemetry.resets
+        self._commit: Callable[..., None] = commit_windows
 
     def warm(self, batch: WindowBatch) -> None:
         """Compile, on an empty batch."""
         batch.count = 0
-        self(batch)
+        self._commit = entry_of(commit_windows, *self._args(batch))
 
     def __call__(self, batch: WindowBatch) -> None:
         """Keep what each window may decide; hand the rest to the next one.
@@ -33,9 +36,11 @@ class Commit:
 
         Source: Dennis, Kitaev, Landahl, Preskill, J. Math. Phys. 43, 4452 (2002), section VI.
         """
-        ring, streams = self._ring, self._streams
-        commit_windows(
-            streams.patches, ring.places, streams.states, streams.model_records, streams.seam, ring.events_b8,
-            ring.cursors, batch.windows, batch.count, batch.answers_b8, batch.matched, batch.corrections,
-            self._telemetry.path_counters,
+        self._commit(*self._args(batch))
+
+    def _args(self, batch: WindowBatch) -> tuple[Any, ...]:
+        streams = self._streams
+        return (
+            streams.streams, streams.model_records, streams.seam, self._resets, batch.windows, batch.count,
+            batch.answers_b8, batch.matched, batch.corrections,
         )  # fmt: skip

@@ -11,19 +11,22 @@ from numpy.typing import NDArray
 from rtqec.config import FeedTable
 from rtqec.kernels.ingest import ingest
 from rtqec.kernels.native import precise_timers, timespec
-from rtqec.kernels.records import FEED_STATE
+from rtqec.kernels.records import FEED_LIMITS, FEED_STATE
 from rtqec.plan import Plan
 from rtqec.plan.tables import FoldTables
 from rtqec.ring import Ring
 from rtqec.telemetry import TelemetryBlock
+from rtqec.units import NS_PER_MS, ns_from_us
 from rtqec.wire import MESSAGE_BYTES_MAX
 
 RECEIVE_TIMEOUT_MS = 100
 """How long an idle ingest sleeps before it looks whether to stop, and beats."""
+_WAITING_BYTES = 4096
+"""Room for one message that came before its turn; a longer one does not wait."""
 
 
-class Feed:
-    """The ingest thread and what it owns.
+class Intake:
+    """What ingest works on: the patches' fold tables, where each stands, and its waiting room. Allocated once.
 
     Args:
         plans: One per patch.
@@ -31,27 +34,52 @@ class Feed:
         ring: Where rounds go.
         telemetry: Its `feed_counters` are written here.
         table: `[feed]`.
+
+    Attributes:
+        tables: Fold tables.
+        states: `FEED_STATE`, shape (num_patches,).
+        feed: What compiled code takes; see `kernels.placing`.
+        words, message: The receive buffer, as uint64 and as uint8.
+        events, times: Scratch; see `kernels.ingest`.
+    """
+
+    def __init__(
+        self, plans: list[Plan], patch_ids: list[int], ring: Ring, telemetry: TelemetryBlock, table: FeedTable
+    ) -> None:
+        self.tables = FoldTables(plans, patch_ids, table.payload == "detection_events")
+        self.tables.patches["require_crc"] = table.require_crc
+        self.states = np.zeros(len(plans), FEED_STATE)
+        self.states["epoch"] = -1
+        limits = np.zeros(len(plans), FEED_LIMITS)
+        limits["reorder_depth"] = table.reorder_depth
+        limits["gap_wait_ns"] = ns_from_us(table.gap_wait_us)
+        limits["round_timeout_ns"] = round(table.round_timeout_ms * NS_PER_MS)
+        limits["takeover_ns"] = round(table.takeover_ms * NS_PER_MS)
+        waiting_words = np.zeros((len(plans), max(table.reorder_depth, 1), _WAITING_BYTES // 8), np.uint64)
+        room = (waiting_words, np.full(waiting_words.shape[:2], -1, np.int64), waiting_words.view(np.uint8))
+        self.words = np.zeros(MESSAGE_BYTES_MAX // 8, np.uint64)
+        self.message = self.words.view(np.uint8)
+        self.events = np.zeros((2, max(plan.layout.scratch_words for plan in plans)), np.uint64)
+        self.times = np.zeros(3, np.int64)
+        self.feed = (
+            self.tables.patches, ring.places, self.states, self.tables.layers, self.tables.program, ring.events_b8,
+            ring.slots, ring.cursors, ring.signal, telemetry.feed_counters, limits, room,
+        )  # fmt: skip
+
+
+class Feed:
+    """The ingest thread and what it owns.
+
+    Args:
+        intake: What it works on.
+        ring: Where rounds go.
         socket: A bound PULL socket. From `start` on it belongs to the ingest thread.
         waiting: How to wait for a message; see `LaneTable.waiting_ns`.
     """
 
-    def __init__(
-        self, plans: list[Plan], patch_ids: list[int], ring: Ring, telemetry: TelemetryBlock, table: FeedTable,
-        socket: zmq.Socket[bytes], waiting: NDArray[np.int64],
-    ) -> None:  # fmt: skip
+    def __init__(self, intake: Intake, ring: Ring, socket: zmq.Socket[bytes], waiting: NDArray[np.int64]) -> None:
         socket.setsockopt(zmq.RCVTIMEO, RECEIVE_TIMEOUT_MS)
-        self._socket = socket
-        self._ring = ring
-        self._waiting = waiting
-        self._telemetry = telemetry
-        self._tables = FoldTables(plans, patch_ids, table.payload == "detection_events")
-        self._tables.patches["require_crc"] = table.require_crc
-        self._states = np.zeros(len(plans), FEED_STATE)
-        self._states["epoch"] = -1
-        self._words = np.zeros(MESSAGE_BYTES_MAX // 8, np.uint64)
-        self._message = self._words.view(np.uint8)
-        self._events = np.zeros((2, max(plan.layout.scratch_words for plan in plans)), np.uint64)
-        self._times = np.zeros(3, np.int64)
+        self._socket, self._ring, self._intake, self._waiting = socket, ring, intake, waiting
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
     def warm(self) -> None:
@@ -75,12 +103,9 @@ class Feed:
         self._thread.join()
 
     def _run(self) -> None:
-        ring = self._ring
         precise_timers()
+        intake = self._intake
         ingest(
-            self._socket.underlying, self._tables.patches, ring.places, self._states, self._tables.layers,
-            self._tables.program,
-            ring.events_b8, ring.slots, ring.cursors, ring.signal, ring.control, self._telemetry.feed_counters,
-            self._message, self._words, self._events, self._times,
-            self._waiting, timespec(),
+            self._socket.underlying, intake.feed, self._ring.control, intake.message, intake.words, intake.events,
+            intake.times, self._waiting, timespec(),
         )  # fmt: skip

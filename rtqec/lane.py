@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import socket as os_socket
 import threading
 import time
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -16,9 +14,10 @@ import zmq
 
 from rtqec.batch import Streams
 from rtqec.commit import Commit
-from rtqec.config import Config, expand_variables
+from rtqec.config import Config
+from rtqec.endpoints import bind_alone, lock_beside
 from rtqec.errors import ConfigError, FaultError
-from rtqec.feed import Feed
+from rtqec.feed import Feed, Intake
 from rtqec.gate import Gate
 from rtqec.kernels.native import precise_timers
 from rtqec.log import get_logger
@@ -29,8 +28,6 @@ from rtqec.publish import Publish
 from rtqec.ring import Ring
 from rtqec.telemetry import TelemetryBlock, telemetry_path
 from rtqec.window import Window
-
-_IPC = "ipc://"
 
 
 class Lane:
@@ -56,26 +53,30 @@ class Lane:
         self._sockets = [rounds, corrections]
         try:
             config.runtime_dir.mkdir(parents=True, exist_ok=True)
-            self._locks.append(_lock_beside(telemetry_path(config)))
-            self.telemetry = TelemetryBlock.create(telemetry_path(config), patch_ids)
+            self._locks.append(lock_beside(telemetry_path(config)))
+            self.telemetry = TelemetryBlock.create(
+                telemetry_path(config), patch_ids, config.publish.journal_corrections
+            )
         except OSError as error:
             raise ConfigError(
                 "[lane] runtime_dir", f"is {config.lane.runtime_dir!r}, but the telemetry block cannot be written "
                 f"there: {error.strerror}.", "Status and metrics are read from it.",
                 "Name a folder that this user may write; daemons that share one need different [lane] name.",
             ) from error  # fmt: skip
+        self.telemetry.digests[:] = [list(bytes.fromhex(plan.digest)) for plan in self.plans]
         ring = Ring(self.plans, config.feed.ring_rounds)
-        events = config.feed.payload == "detection_events"
-        streams = Streams(self.plans, patch_ids, config.deadline.budget_us, events)
+        budgets_us = [patch.budget_us or config.deadline.budget_us for patch in config.patch]
+        streams = Streams(self.plans, patch_ids, budgets_us, config.ladder, ring, self.telemetry)
         waiting = np.array(config.lane.waiting_ns, np.int64)
-        self.feed = Feed(self.plans, patch_ids, ring, self.telemetry, config.feed, rounds, waiting)
+        intake = Intake(self.plans, patch_ids, ring, self.telemetry, config.feed)
+        self.feed = Feed(intake, ring, rounds, waiting)
         self.pipeline = Pipeline(
             streams,
             ring,
             Window(streams, ring, waiting),
             Match(streams.models, config.lane.batch_windows),
-            Commit(streams, ring, self.telemetry),
-            Publish(corrections, self.telemetry),
+            Commit(streams, self.telemetry),
+            Publish(corrections, streams, self.telemetry),
             config.lane.batch_windows,
         )
         self._ring = ring
@@ -138,37 +139,14 @@ class Lane:
 
     def _bind(self, kind: int, key: str, written: str, queue: int) -> zmq.Socket[bytes]:
         """Bind one socket, or say why not."""
-        endpoint = expand_variables(key, written)
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.set_hwm(queue)
         socket.setsockopt(zmq.LINGER, 0)
         self._gate.guard(socket, key)
-        try:
-            if endpoint.startswith(_IPC):
-                self._locks.append(_lock_beside(Path(endpoint.removeprefix(_IPC))))
-            socket.bind(endpoint)
-        except (zmq.ZMQError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise ConfigError(
-                key, f"is {endpoint!r}, but it cannot be bound: {reason}.",
-                "Exactly one daemon serves an endpoint; a second one would steal half of its messages.",
-                "Stop the other daemon, or name another endpoint (ipc:///path or tcp://host:port).",
-            ) from error  # fmt: skip
+        lock = bind_alone(socket, key, written)
+        if lock is not None:
+            self._locks.append(lock)
         return socket
-
-
-def _lock_beside(path: Path) -> IO[str]:
-    """Hold the lock beside a file that only one daemon may own.
-
-    ZeroMQ itself would silently take an ipc endpoint over from a running daemon.
-    """
-    lock = path.with_name(path.name + ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise OSError(error.errno, "address in use by a running daemon") from error
-    return lock
 
 
 def _notify(state: str) -> None:

@@ -1,19 +1,26 @@
-"""Match: PyMatching on the detection events of windows. The only door to pymatching."""
+"""Match: a decoder for the detection events of windows. The only door to pymatching."""
 
 from __future__ import annotations
+
+import time
 
 import numpy as np
 import pymatching
 from numpy.typing import NDArray
 
-from rtqec.batch import WindowBatch
-from rtqec.kernels.window import HELD
+from rtqec.batch import Engine, WindowBatch
+from rtqec.kernels.ladder import NUM_BUCKETS, bucket_of
+from rtqec.kernels.shot import HELD
 from rtqec.plan.model import WindowModel
+from rtqec.union_find import UnionFind
 
 _WARM_SEED = 20261120
-_WARM_ROWS = 64
-_WARM_DENSITY = 0.03
-"""Denser than any surface code below threshold, so that the matcher's own arenas have grown before READY."""
+_WARM_ROWS = 48
+_WARM_DENSITIES = (0.003, 0.03, 0.1, 0.5)
+"""From less than any surface code has to what a burst may bring, so that the decoder's own memory has grown, and its
+cost is known, before READY."""
+_OVERHEAD_NS = 5_000
+"""What the rest of the path adds to a decoding, until that is learned."""
 
 
 class Matcher:
@@ -28,18 +35,6 @@ class Matcher:
         self.model = model
         self.correlated = correlated
         self._matching = pymatching.Matching.from_detector_error_model(model.dem, enable_correlations=correlated)
-
-    def warm(self) -> None:
-        """Decode random windows, dense ones too, so that PyMatching's memory has grown to what it will need."""
-        rng = np.random.default_rng(_WARM_SEED)
-        shape = (_WARM_ROWS, 8 * self.model.row_bytes)
-        for density in (_WARM_DENSITY, _WARM_DENSITY / 10):
-            rows = np.packbits(rng.random(shape) < density, axis=1, bitorder="little") & self.model.mask_b8
-            for row in rows:
-                try:
-                    self(row[np.newaxis])
-                except ValueError:  # A part of the graph without boundary takes only even numbers of events.
-                    continue
 
     def __call__(self, rows_b8: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Decode a batch.
@@ -73,23 +68,58 @@ class Matcher:
         return found
 
 
+def warm_costs(decoder: Matcher | UnionFind) -> NDArray[np.float64]:
+    """Decode random windows, dense ones too, so that the decoder's memory has grown to what it will need.
+
+    Returns:
+        float64, shape (NUM_BUCKETS,): what a window took, by its number of events, ns: a first guess of its cost.
+    """
+    rng = np.random.default_rng(_WARM_SEED)
+    model = decoder.model
+    shape = (_WARM_ROWS // len(_WARM_DENSITIES), 8 * model.row_bytes)
+    costs = np.zeros(NUM_BUCKETS)
+    for density in _WARM_DENSITIES:
+        rows = np.packbits(rng.random(shape) < density, axis=1, bitorder="little") & model.mask_b8
+        for row in rows:
+            started = time.perf_counter_ns()
+            try:
+                decoder(row[np.newaxis])
+            except ValueError:  # A part of the graph without boundary takes only even numbers of events.
+                continue
+            bucket = bucket_of(int(np.bitwise_count(row).sum()))
+            took = time.perf_counter_ns() - started + _OVERHEAD_NS
+            costs[bucket] = min(costs[bucket] or took, took)
+    known = np.flatnonzero(costs)
+    if not len(known):
+        return np.full(NUM_BUCKETS, float(_OVERHEAD_NS))
+    # More events never cost less.
+    return np.maximum.accumulate(np.interp(np.arange(NUM_BUCKETS), known, costs[known]))
+
+
 class Match:
-    """The stage: one matcher per distinct window model of the lane.
+    """The stage: one decoder per distinct window model of the lane.
 
     Args:
-        models: The models, and whether each is matched with correlations.
+        models: The models, and what decodes each.
         batch_windows: Most windows of a batch.
     """
 
-    def __init__(self, models: list[tuple[WindowModel, bool]], batch_windows: int) -> None:
-        self.matchers = [Matcher(model, correlated) for model, correlated in models]
+    def __init__(self, models: list[tuple[WindowModel, Engine]], batch_windows: int) -> None:
+        self.matchers: list[Matcher | UnionFind] = [
+            UnionFind(model, batch_windows) if engine is Engine.UNION_FIND
+            else Matcher(model, engine is Engine.CORRELATED)
+            for model, engine in models
+        ]  # fmt: skip
         self._views: list[list[NDArray[np.uint8] | None]] = [[None] * (batch_windows + 1) for _ in models]
         self._partial = False
 
-    def warm(self) -> None:
-        """Grow every matcher's memory to what it will need."""
-        for matcher in self.matchers:
-            matcher.warm()
+    def warm(self) -> NDArray[np.float64]:
+        """Grow every decoder's memory to what it will need.
+
+        Returns:
+            float64, shape (num_models, NUM_BUCKETS); see `warm_costs`.
+        """
+        return np.array([warm_costs(matcher) for matcher in self.matchers])
 
     def __call__(self, batch: WindowBatch) -> None:
         """Fill `answers_b8` and `matched`. A window that cannot be paired, or is held, stays without an answer."""
@@ -118,7 +148,7 @@ class Match:
             views[batch.count] = view
         return view
 
-    def _one_by_one(self, batch: WindowBatch, matcher: Matcher, rows: NDArray[np.uint8]) -> None:
+    def _one_by_one(self, batch: WindowBatch, matcher: Matcher | UnionFind, rows: NDArray[np.uint8]) -> None:
         """After a batch failed: find the windows that cannot be paired, so that the others are answered."""
         answers = np.zeros((batch.count, matcher.model.answer_bytes), np.uint8)
         for i in range(batch.count):

@@ -7,17 +7,12 @@
 
 from __future__ import annotations
 
-import time
-
 from rtqec.batch import Streams, WindowBatch
 from rtqec.commit import Commit
 from rtqec.match import Match
 from rtqec.publish import Publish
 from rtqec.ring import Ring
 from rtqec.window import Window
-
-_COST_WEIGHT = 1 / 64
-"""Weight of the newest batch in the running mean of a matcher's time: about the last hundred batches count."""
 
 
 class Pipeline:
@@ -41,7 +36,7 @@ class Pipeline:
         """Pay for JIT, matchers and pages before READY."""
         self._ring.warm()
         self._window.warm()
-        self._match.warm()
+        self._streams.cost_ns[:] = self._match.warm()
         self._commit.warm(self._batch)
         self._publish.warm(self._batch)
 
@@ -55,17 +50,7 @@ class Pipeline:
         batch = self._batch
         if not self._window(batch):
             return False
-        started_ns = time.monotonic_ns()
         self._match(batch)
-        self._learn_cost(batch, time.monotonic_ns() - started_ns)
         self._commit(batch)
         self._publish(batch)
         return True
-
-    def _learn_cost(self, batch: WindowBatch, took_ns: int) -> None:
-        """Keep a running mean of the time per window of this matcher, by which batches are sized."""
-        if batch.model_index >= 0:
-            cost = self._streams.cost_ns
-            newest = took_ns / batch.count
-            known = cost.item(batch.model_index)
-            cost[batch.model_index] = known + _COST_WEIGHT * (newest - known) if known else newest

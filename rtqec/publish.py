@@ -1,11 +1,14 @@
-"""Publish: corrections to a ZeroMQ PUSH socket. A controller that does not read never stops the lane."""
+"""Publish: corrections to the journal and a ZeroMQ PUSH socket. A controller that does not read stops nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import zmq
 
-from rtqec.batch import WindowBatch
-from rtqec.kernels.native import timespec
+from rtqec.batch import Streams, WindowBatch
+from rtqec.kernels.native import entry_of, timespec
 from rtqec.kernels.publish import publish_corrections
 from rtqec.telemetry import TelemetryBlock
 
@@ -15,21 +18,29 @@ class Publish:
 
     Args:
         socket: A bound PUSH socket, of the path's thread.
-        telemetry: Its `path_counters` and `service_counts` are written here.
+        streams: Its `cost_ns` learns here.
+        telemetry: Its journal, `path_counters`, `service_counts` and `rung_counts` are written here.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], telemetry: TelemetryBlock) -> None:
-        self._socket, self._pointer, self._telemetry = socket, socket.underlying, telemetry
+    def __init__(self, socket: zmq.Socket[bytes], streams: Streams, telemetry: TelemetryBlock) -> None:
+        self._socket, self._pointer = socket, socket.underlying
+        self._kept = (
+            telemetry.path_counters, telemetry.service_counts, telemetry.rung_counts, telemetry.journal,
+            telemetry.journal_sent, telemetry.written, streams.cost_ns, streams.quantile,
+        )  # fmt: skip
+        self._publish: Callable[..., int] = publish_corrections
         self._spec = timespec()
 
     def warm(self, batch: WindowBatch) -> None:
         """Compile, on an empty batch."""
         batch.count = 0
-        self(batch)
+        self._publish = entry_of(publish_corrections, *self._args(batch))
 
     def __call__(self, batch: WindowBatch) -> None:
-        """Stamp and send the corrections of a batch; those that the transport does not take are counted."""
-        publish_corrections(
-            self._pointer, batch.windows, batch.corrections, batch.corrections_b8, batch.count,
-            self._telemetry.path_counters, self._telemetry.service_counts, self._spec,
+        """Stamp, send and keep the corrections of a batch; those that the transport does not take are counted."""
+        self._publish(*self._args(batch))
+
+    def _args(self, batch: WindowBatch) -> tuple[Any, ...]:
+        return (
+            self._pointer, batch.windows, batch.corrections, batch.corrections_b8, batch.count, *self._kept, self._spec,
         )  # fmt: skip

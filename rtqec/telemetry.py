@@ -1,7 +1,9 @@
-"""Counters and histograms of one lane, in a memory-mapped file that any process may read while the lane writes.
+"""Counters, histograms and the journal of one lane, in a memory-mapped file that any process may read while the lane
+writes.
 
-One writer per field: ingest writes `feed_counters`, the path writes the rest. A reader sees single 64-bit values
-whole; two of them may be of different moments.
+One writer per field: ingest writes `feed_counters`, control writes `resets`, the path writes the rest. A reader sees
+single 64-bit values whole; two of them may be of different moments. Of the journal it may believe what was written
+before it looked and is not yet overwritten: see `corrections_of`.
 """
 
 from __future__ import annotations
@@ -18,9 +20,14 @@ from rtqec.config import Config
 from rtqec.errors import FaultError
 from rtqec.kernels.histogram import NUM_BINS
 from rtqec.kernels.records import FeedCounter, PathCounter
+from rtqec.wire import CORRECTION, Rung
 
-_MAGIC = 0x5254514543303031
-_HEADER = np.dtype([("magic", "<u8"), ("num_patches", "<i8"), ("pid", "<i8"), ("ready_ns", "<i8")])
+_MAGIC = 0x5254514543303032
+_HEADER = np.dtype(
+    [("magic", "<u8"), ("num_patches", "<i8"), ("journal_corrections", "<i8"), ("pid", "<i8"), ("ready_ns", "<i8")]
+)
+
+_DIGEST_BYTES = 32
 
 
 def telemetry_path(config: Config) -> Path:
@@ -33,20 +40,32 @@ class TelemetryBlock:
 
     Attributes:
         patch_ids: int64, shape (num_patches,).
+        digests: uint8, shape (num_patches, 32): sha256 of each patch's plan.
         feed_counters: int64, shape (num_patches + 1, len(FeedCounter)); the last row is for unknown patches.
         path_counters: int64, shape (num_patches, len(PathCounter)).
         service_counts: int64, shape (num_patches, NUM_BINS): histograms of service time in ns.
+        rung_counts: int64, shape (num_patches, len(Rung)): corrections by rung.
+        written: int64, shape (num_patches,): corrections so far; number k lies at place k modulo the journal's length.
+        journal: `wire.CORRECTION`, shape (num_patches, journal_corrections): the last corrections, sent or not.
+        journal_sent: uint8, same shape: 1 where the transport took it.
+        resets: int64, shape (num_patches,): how often a reset of the frame's status was asked for.
         header: Record with `pid` and `ready_ns` (CLOCK_MONOTONIC at READY, 0 before).
     """
 
-    def __init__(self, memory: mmap.mmap, num_patches: int) -> None:
+    def __init__(self, memory: mmap.mmap, num_patches: int, journal_corrections: int) -> None:
         self._memory = memory
         self._at = 0
         self.header = self._take(_HEADER, (1,))
         self.patch_ids = self._take(np.int64, (num_patches,))
+        self.digests = self._take(np.uint8, (num_patches, _DIGEST_BYTES))
         self.feed_counters = self._take(np.int64, (num_patches + 1, len(FeedCounter)))
         self.path_counters = self._take(np.int64, (num_patches, len(PathCounter)))
         self.service_counts = self._take(np.int64, (num_patches, NUM_BINS))
+        self.rung_counts = self._take(np.int64, (num_patches, len(Rung)))
+        self.written = self._take(np.int64, (num_patches,))
+        self.resets = self._take(np.int64, (num_patches,))
+        self.journal_sent = self._take(np.uint8, (num_patches, journal_corrections))
+        self.journal = self._take(CORRECTION, (num_patches, journal_corrections))
 
     def _take(self, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         """The next array of the block, on a cache line of its own."""
@@ -55,46 +74,76 @@ class TelemetryBlock:
         return array
 
     @classmethod
-    def create(cls, path: Path, patch_ids: list[int]) -> TelemetryBlock:
+    def create(cls, path: Path, patch_ids: list[int], journal_corrections: int) -> TelemetryBlock:
         """Make the file anew and touch all of it."""
-        size = _block_bytes(len(patch_ids))
+        size = _block_bytes(len(patch_ids), journal_corrections)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         with path.open("w+b") as file:
             file.write(bytes(size))
             file.flush()
-            block = cls(mmap.mmap(file.fileno(), size), len(patch_ids))
+            block = cls(mmap.mmap(file.fileno(), size), len(patch_ids), journal_corrections)
         block.patch_ids[:] = patch_ids
-        block.header[0] = (_MAGIC, len(patch_ids), os.getpid(), 0)
+        block.header[0] = (_MAGIC, len(patch_ids), journal_corrections, os.getpid(), 0)
         return block
 
     @classmethod
-    def attach(cls, path: Path) -> TelemetryBlock:
-        """Map the block of a running lane, read-only.
+    def attach(cls, path: Path, control: bool = False) -> TelemetryBlock:
+        """Map the block of a running lane, read-only unless it is for control.
 
         Raises:
             FaultError: The file is not such a block.
         """
-        with path.open("rb") as file:
-            memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        with path.open("r+b" if control else "rb") as file:
+            memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ | (mmap.PROT_WRITE if control else 0))
         header = np.frombuffer(memory, _HEADER, count=1)[0] if len(memory) >= _HEADER.itemsize else None
-        if header is None or header["magic"] != _MAGIC or len(memory) != _block_bytes(int(header["num_patches"])):
+        sizes = (int(header["num_patches"]), int(header["journal_corrections"])) if header is not None else (0, 0)
+        if header is None or header["magic"] != _MAGIC or len(memory) != _block_bytes(*sizes):
             raise FaultError(f"{path} is not the telemetry block of a lane of this version.")
-        return cls(memory, int(header["num_patches"]))
+        return cls(memory, *sizes)
+
+    def corrections_of(self, patch_index: int, first: int, stop: int) -> NDArray[Any]:
+        """The corrections with window index [first, stop) of a patch that the journal still has.
+
+        Returns:
+            `wire.CORRECTION`, oldest first. None of them was being overwritten while it was copied: of a journal of n
+            entries the last n - 1 can be read, as the next one may be in writing.
+        """
+        length = self.journal.shape[1]
+        written = int(self.written[patch_index])
+        wanted = np.arange(max(first, written - length, 0), min(stop, written))
+        found = self.journal[patch_index, wanted % length]
+        kept: NDArray[Any] = found[wanted > int(self.written[patch_index]) - length]
+        return kept
+
+    def counters_of(self, row: int) -> dict[str, int]:
+        """The counters of one patch, by name; of row -1, those of no known patch."""
+        feed = {c.name.lower(): int(self.feed_counters[row, c]) for c in FeedCounter}
+        if row < 0:
+            return feed
+        path = {c.name.lower(): int(self.path_counters[row, c]) for c in PathCounter}
+        return feed | path | {f"rung_{rung.name.lower()}": int(self.rung_counts[row, rung]) for rung in Rung}
 
     def totals(self) -> dict[str, int]:
         """All counters, summed over patches, by name."""
         feed = {c.name.lower(): int(self.feed_counters[:, c].sum()) for c in FeedCounter}
         path = {c.name.lower(): int(self.path_counters[:, c].sum()) for c in PathCounter}
-        return feed | path
+        rungs = {f"rung_{rung.name.lower()}": int(self.rung_counts[:, rung].sum()) for rung in Rung}
+        return feed | path | rungs
 
 
-def _block_bytes(num_patches: int) -> int:
+def _block_bytes(num_patches: int, journal_corrections: int) -> int:
     sizes = (
         _HEADER.itemsize,
         8 * num_patches,
+        _DIGEST_BYTES * num_patches,
         8 * (num_patches + 1) * len(FeedCounter),
         8 * num_patches * len(PathCounter),
         8 * num_patches * NUM_BINS,
+        8 * num_patches * len(Rung),
+        8 * num_patches,
+        8 * num_patches,
+        num_patches * journal_corrections,
+        CORRECTION.itemsize * num_patches * journal_corrections,
     )
     return sum(-(-size // 64) * 64 for size in sizes)

@@ -1,12 +1,15 @@
-"""Window: wait until windows have closed, and gather those that are decoded together."""
+"""Window: wait until windows have closed, choose how they are decoded, and gather those that go together."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtqec.batch import Streams, WindowBatch
-from rtqec.kernels.native import timespec
+from rtqec.kernels.native import entry_of, timespec
 from rtqec.kernels.records import WINDOW_SLOT
 from rtqec.kernels.window import wait_for_windows
 from rtqec.ring import Ring
@@ -17,7 +20,7 @@ WAIT_TIMEOUT_NS = 100 * NS_PER_MS
 
 
 class Window:
-    """The decisions of the path: which windows have closed, and which are decoded together.
+    """The decisions of the path: which windows have closed, on which rung, and which are decoded together.
 
     Args:
         streams: The lane's patches.
@@ -30,10 +33,11 @@ class Window:
         self._waiting = waiting
         self._closed = np.zeros(len(streams.patches), WINDOW_SLOT)
         self._spec = timespec()
+        self._wait: Callable[..., int] = wait_for_windows
 
     def warm(self) -> None:
         """Compile the loop, without waiting."""
-        self._choose(WindowBatch(1, self._streams), 0)
+        self._wait = entry_of(wait_for_windows, *self._args(WindowBatch(1, self._streams), 0))
 
     def __call__(self, batch: WindowBatch) -> bool:
         """Wait for the next batch.
@@ -42,18 +46,15 @@ class Window:
             batch: Filled with windows of one matcher.
 
         Returns:
-            False where none has closed for `WAIT_TIMEOUT_NS`, or the lane stops.
+            False where there was nothing to do for `WAIT_TIMEOUT_NS`, or the lane stops.
         """
-        return self._choose(batch, WAIT_TIMEOUT_NS)
-
-    def _choose(self, batch: WindowBatch, timeout_ns: int) -> bool:
-        ring, streams = self._ring, self._streams
-        batch.count = wait_for_windows(
-            streams.patches, ring.places, streams.states, ring.slots, ring.events_b8, ring.cursors,
-            streams.open_models, streams.closing_models, streams.model_records, streams.masks, streams.cost_ns,
-            batch.windows, self._closed, batch.rows_b8, ring.signal, ring.control, self._waiting, timeout_ns,
-            self._spec,
-        )  # fmt: skip
+        batch.count = self._wait(*self._args(batch, WAIT_TIMEOUT_NS))
         if batch.count:
             batch.model_index = batch.models.item(0)
         return batch.count > 0
+
+    def _args(self, batch: WindowBatch, timeout_ns: int) -> tuple[Any, ...]:
+        return (
+            self._streams.streams, self._streams.shelf, batch.windows, self._closed, batch.rows_b8, self._ring.signal,
+            self._ring.control, self._waiting, timeout_ns, self._spec,
+        )  # fmt: skip

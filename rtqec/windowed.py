@@ -6,7 +6,8 @@ checks the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from rtqec.match import Matcher
 from rtqec.plan import Plan
 from rtqec.plan.model import WindowModel
 from rtqec.plan.schedule import WindowRounds, windows_of_shot
+from rtqec.union_find import UnionFind
+from rtqec.wire import CorrectionFlag, Rung
 
 
 class WindowedDecoder:
@@ -27,12 +30,98 @@ class WindowedDecoder:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._matchers: dict[int, Matcher] = {}
+        self._decoders: dict[tuple[int, Rung], Matcher | UnionFind] = {}
 
     def matcher(self, model_index: int) -> Matcher:
         """The matcher of one of the plan's models, made when it is first needed."""
         if model_index not in self._matchers:
             self._matchers[model_index] = Matcher(self.plan.models[model_index], self.plan.correlated)
         return self._matchers[model_index]
+
+    def decoder(
+        self, window: WindowRounds, rung: Rung, open_past: bool = False, lost: int | None = None
+    ) -> Matcher | UnionFind:
+        """What decodes a window of any shape on any rung, made when it is first needed.
+
+        Args:
+            window: What it looks at and decides.
+            rung: How.
+            open_past: Whether the rounds before it are gone.
+            lost: The first of its rounds that was lost, of the shot.
+
+        Raises:
+            KeyError: The plan has no such window.
+        """
+        plan = self.plan
+        shapes = plan.shapes["correlated" if rung == Rung.CORRELATED_MATCH else "plain"]
+        row = plan.row(window.start)
+        if window.closing:
+            index = shapes.closing[row, window.stop - window.start, open_past]
+        else:
+            multiple = (window.commit_stop - window.start) // plan.window.commit_rounds
+            index = shapes.open[row, multiple, open_past]
+        own = rung == (Rung.CORRELATED_MATCH if plan.correlated else Rung.MATCH)
+        if lost is not None and own and index in plan.erased:
+            erased = plan.erased[index][lost - window.start]
+            index = index if erased < 0 else erased
+        if (index, rung) not in self._decoders:
+            model = plan.models[index]
+            self._decoders[index, rung] = (
+                UnionFind(model) if rung == Rung.UNION_FIND else Matcher(model, rung == Rung.CORRELATED_MATCH)
+            )
+        return self._decoders[index, rung]
+
+    def decode(self, residual: NDArray[np.uint8], window: WindowRounds, decoder: Matcher | UnionFind) -> int:
+        """Decode one window of one shot, and hand its seam on.
+
+        Args:
+            residual: uint8, shape (num_rounds * layer_bytes,): detection events, with the seams of earlier windows;
+                this one's is XORed into it.
+
+        Returns:
+            Observable flips, LSB first.
+
+        Raises:
+            ValueError: The events cannot be paired.
+        """
+        plan, layout, model = self.plan, self.plan.layout, decoder.model
+        row = np.zeros((1, model.row_bytes), np.uint8)
+        seen = residual[window.start * layout.layer_bytes : window.stop * layout.layer_bytes]
+        row[0, : len(seen)] = seen
+        answer = np.unpackbits(decoder(row & model.mask_b8)[0], bitorder="little")
+        for bit, (rounds_after, slot) in enumerate(model.seam.tolist(), start=plan.num_observables):
+            byte = (window.commit_stop + rounds_after) * layout.layer_bytes + slot // 8
+            residual[byte] ^= answer[bit] << np.uint8(slot % 8)
+        return sum(int(bit) << i for i, bit in enumerate(answer[: plan.num_observables].tolist()))
+
+    def replay(self, layers_b8: NDArray[np.uint8], corrections: NDArray[Any], filled: Sequence[int] = ()) -> list[int]:
+        """Decode a shot again as its corrections say that it was decoded.
+
+        Args:
+            layers_b8: uint8, shape (num_rounds * layer_bytes,): its detection events, those of lost rounds as filled.
+            corrections: `wire.CORRECTION`, all of the shot, as they came.
+            filled: Its rounds that were lost, in order.
+
+        Returns:
+            Places in `corrections` whose flips are not what comes out.
+        """
+        residual = layers_b8.copy()
+        wrong = []
+        for i, correction in enumerate(corrections):
+            start = int(correction["first_round"])
+            commit_stop = start + int(correction["num_rounds"])
+            closing = bool(correction["flags"] & CorrectionFlag.LAST_OF_SHOT)
+            stop = commit_stop if closing else commit_stop + self.plan.window.buffer_rounds
+            flips = 0
+            if correction["rung"] != Rung.HOLD:
+                window = WindowRounds(i, start, stop, commit_stop, closing)
+                open_past = bool(correction["flags"] & CorrectionFlag.OPEN_PAST)
+                lost = next((t for t in filled if start <= t < stop), None)
+                decoder = self.decoder(window, Rung(int(correction["rung"])), open_past, lost)
+                flips = self.decode(residual, window, decoder)
+            if flips != int(correction["flips"]):
+                wrong.append(i)
+        return wrong
 
     def __call__(self, layers_b8: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Predict observable flips.

@@ -59,10 +59,19 @@ class CorrectionFlag(IntFlag):
 
     LAST_OF_SHOT = 1
     LATE = 2
+    """Handed over after `deadline_ns`; by how much: `published_ns - deadline_ns`."""
     LOSSY = 4
+    """Rounds that it looked at never came."""
     DEGRADED = 8
+    """A guess: rounds were held, or what was lost could not be made up for."""
     BURST = 16
+    """Reserved for bursts of errors."""
     CAUGHT_UP = 32
+    """Windows had queued, so that it decided more rounds at once; accuracy as ever."""
+    AMENDMENT = 64
+    """These rounds were held before, and have now been decoded: `flips` is what the held correction lacked."""
+    OPEN_PAST = 128
+    """Decoded without knowing the rounds before it."""
 
 
 class Rung(IntEnum):
@@ -72,6 +81,8 @@ class Rung(IntEnum):
     """No decoding: the flips are zero and the correction is degraded."""
     MATCH = 1
     CORRELATED_MATCH = 2
+    UNION_FIND = 3
+    """A decoder with a hard bound on its time; less accurate. (4 and 5 are kept for the neural rungs.)"""
 
 
 class Reason(IntEnum):
@@ -80,12 +91,16 @@ class Reason(IntEnum):
     CONFIGURED = 0
     SHOT_TRUNCATED = 1
     """The shot ended, or another began, before its last round came."""
-    SHOT_HEADLESS = 2
-    """The first round of the shot never came, so that nothing after it can be folded."""
+    GAP = 2
+    """Its rounds never came, and are too many, or of a kind, that cannot be filled."""
     NO_MATCHING = 3
     """The events of this window cannot be paired: lost information, or a feed that is not of this plan."""
     NO_WINDOW = 4
     """The plan has no window that ends a shot of this length."""
+    DEADLINE = 5
+    """Every rung above it was predicted to come too late."""
+    BACKLOG = 6
+    """Too many rounds waited: see `[ladder] backlog_rounds`."""
 
 
 class FrameStatus(IntEnum):
@@ -93,7 +108,7 @@ class FrameStatus(IntEnum):
 
     CLEAN = 0
     TAINTED = 1
-    """A guess went into it, at the round `tainted_since`; until the shot ends."""
+    """A guess went into it, at the round `tainted_since`: until it is amended, the shot ends, or a reset."""
 
 
 ROUNDS_HEADER = np.dtype(
@@ -146,14 +161,15 @@ CORRECTION = np.dtype(
         ("tainted_since", "<u8"),
         ("sent_ns", "<u8"),
         ("received_ns", "<u8"),
+        ("deadline_ns", "<u8"),
         ("published_ns", "<u8"),
         ("confidence", "<f4"),
-        ("reserved", "<u4"),
+        ("rounds_lost", "<u4"),
         ("flips", "<u8"),
         ("frame", "<u8"),
     ]
 )
-CORRECTION_BYTES = 136
+CORRECTION_BYTES = 144
 OBSERVABLES_MAX = 64
 assert CORRECTION.itemsize == CORRECTION_BYTES
 

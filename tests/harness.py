@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -16,36 +16,42 @@ from numpy.typing import NDArray
 
 from rtqec.batch import Streams
 from rtqec.commit import Commit
-from rtqec.config import Config
+from rtqec.config import Config, FeedTable, LadderTable
+from rtqec.feed import Intake
 from rtqec.kernels.ingest import ingest_message, receive
 from rtqec.kernels.native import timespec
-from rtqec.kernels.records import FEED_STATE, SLOT_END, STOP, FeedCounter, PathCounter
+from rtqec.kernels.records import SLOT_JUMP, SLOT_TRUNCATED, STOP, FeedCounter, PathCounter
+from rtqec.kernels.sequence import look_at_clocks
 from rtqec.layout import words_for_bits
 from rtqec.match import Match
 from rtqec.pipeline import Pipeline
 from rtqec.plan import Plan, compile_plan
 from rtqec.plan.experiment import ExperimentSource
 from rtqec.plan.rounds import RoundMap, round_map
-from rtqec.plan.tables import FoldTables
 from rtqec.publish import Publish
 from rtqec.ring import Ring
 from rtqec.telemetry import TelemetryBlock
 from rtqec.window import Window
+from rtqec.windowed import WindowedDecoder
 from rtqec.wire import (
     CORRECTION,
-    MESSAGE_BYTES_MAX,
     REQUEST_MAGIC,
     ROUNDS_FUNCTION,
     ROUNDS_HEADER,
     RPC_HEADER_BYTES,
     VERSION,
     CorrectionFlag,
+    FrameStatus,
+    Reason,
     RoundFlag,
+    Rung,
     padded,
     parse_correction,
 )
 
 ENDPOINT = "inproc://tests"
+UNBOUNDED = 1 << 40
+"""A backlog that is never too long: tests ingest first, and carry then."""
 
 
 def config_tables(**overrides: Any) -> dict[str, Any]:
@@ -71,13 +77,13 @@ def make_config(**overrides: Any) -> Config:
 
 
 def make_plan(**overrides: Any) -> Plan:
-    """The plan of the first patch of `make_config`; equal ones are compiled once per session."""
+    """The plan of the first patch of `make_config`; equal ones are compiled once per session. Lists as tuples."""
     return _compiled(tuple(sorted(overrides.items())))
 
 
 @cache
 def _compiled(overrides: tuple[tuple[str, Any], ...]) -> Plan:
-    config = make_config(**dict(overrides))
+    config = make_config(**{key: list(value) if isinstance(value, tuple) else value for key, value in overrides})
     return compile_plan(config, config.patch[0])
 
 
@@ -270,21 +276,23 @@ class Bench:
 
     def __init__(
         self, folder: Path, plans: list[Plan], *, patch_ids: list[int] | None = None, ring_rounds: int = 64,
-        events: bool = False, require_crc: bool = False, batch_windows: int = 8, budget_us: float = 1e15,
+        events: bool = False, batch_windows: int = 8, budget_us: float = 1e15, backlog_rounds: int = UNBOUNDED,
+        fallbacks: tuple[str, ...] = (), catch_up: tuple[int, ...] = (2, 4), journal: int = 1024, **feed: Any,
     ) -> None:  # fmt: skip
         ids = patch_ids or list(range(len(plans)))
         self.plans = plans
-        self.telemetry = TelemetryBlock.create(folder / "bench.telemetry", ids)
+        self.telemetry = TelemetryBlock.create(folder / "bench.telemetry", ids, journal)
         self.ring = Ring(plans, ring_rounds)
-        self.streams = Streams(plans, ids, budget_us, events)
-        self.tables = FoldTables(plans, ids, events)
-        self.tables.patches["require_crc"] = require_crc
-        self.feed_states = np.zeros(len(plans), FEED_STATE)
-        self.feed_states["epoch"] = -1
-        self._words = np.zeros(MESSAGE_BYTES_MAX // 8, np.uint64)
-        self._message = self._words.view(np.uint8)
-        self._events = np.zeros((2, max(plan.layout.scratch_words for plan in plans)), np.uint64)
-        self._times = np.zeros(3, np.int64)
+        ladder = LadderTable(fallbacks=list(fallbacks), catch_up=list(catch_up))
+        if fallbacks or backlog_rounds != UNBOUNDED:
+            # As in a lane, where both come from one [ladder]: compiled code counts by the one and reads the other.
+            assert all(plan.multiples == ladder.multiples for plan in plans)
+        self.streams = Streams(plans, ids, [budget_us] * len(plans), ladder, self.ring, self.telemetry)
+        self.streams.patches["backlog_rounds"] = backlog_rounds
+        payload = "detection_events" if events else "measurements"
+        table = FeedTable(endpoint=ENDPOINT, round_period_us=1.0, payload=payload, **feed)
+        self.intake = Intake(plans, ids, self.ring, self.telemetry, table)
+        self.feed_states = self.intake.states
         self._waiting = np.zeros(2, np.int64)
         self._context = zmq.Context(io_threads=1)
         out, self._corrections = self._pair("corrections")
@@ -297,10 +305,11 @@ class Bench:
             self.ring,
             Window(self.streams, self.ring, self._waiting),
             Match(self.streams.models, batch_windows),
-            Commit(self.streams, self.ring, self.telemetry),
-            Publish(out, self.telemetry),
+            Commit(self.streams, self.telemetry),
+            Publish(out, self.streams, self.telemetry),
             batch_windows,
         )
+        self.streams.cost_ns.fill(1000.0)
         self._out = out
 
     def _pair(self, name: str) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
@@ -329,25 +338,28 @@ class Bench:
     def ingest(self, *messages: bytes, received_ns: int = 0) -> None:
         """Hand messages to the compiled ingest, as the socket would."""
         for message in messages:
-            kept = message[: len(self._message)]
-            self._message[: len(kept)] = np.frombuffer(kept, np.uint8)
+            kept = message[: len(self.intake.message)]
+            self.intake.message[: len(kept)] = np.frombuffer(kept, np.uint8)
             self._ingest_buffer(len(message), received_ns)
 
     def ingest_waiting(self) -> int:
         """Ingest what lies in the rounds socket, through the compiled receive; how many messages that were."""
         count = 0
-        while (size := receive(self._rounds.underlying, self._message, 0, self._waiting, timespec())) >= 0:
+        socket, message = self._rounds.underlying, self.intake.message
+        while (size := receive(socket, message, 0, self._waiting, False, timespec())) >= 0:
             self._ingest_buffer(size, 0)
             count += 1
         return count
 
     def _ingest_buffer(self, size: int, received_ns: int) -> None:
-        ring, tables = self.ring, self.tables
-        ingest_message(
-            tables.patches, ring.places, self.feed_states, tables.layers, tables.program, ring.events_b8, ring.slots,
-            ring.cursors, ring.signal, self.telemetry.feed_counters, self._message, self._words, size, received_ns,
-            self._events, self._times,
-        )  # fmt: skip
+        intake = self.intake
+        intake.times[0] = received_ns
+        ingest_message(intake.feed, intake.message, intake.words, size, intake.times, intake.events)
+
+    def look_at_clocks(self, time_ns: int) -> bool:
+        """Let ingest give up what it has waited for long enough; whether it still waits."""
+        self.intake.times[0] = time_ns
+        return bool(look_at_clocks(self.intake.feed, self.intake.times, self.intake.events))
 
     def carry(self) -> NDArray[Any]:
         """Carry every window that has closed; their corrections, in order."""
@@ -384,13 +396,26 @@ class Bench:
         mask, stride = int(place["mask"]), int(place["layer_bytes"])
         found = []
         for ordinal in range(self.placed(row) - shot_rounds, self.placed(row)):
-            assert not self.ring.slots[int(place["slot_offset"]) + (ordinal & mask)]["flags"] & SLOT_END
+            slot = self.ring.slots[int(place["slot_offset"]) + (ordinal & mask)]
+            assert not slot["flags"] & (SLOT_TRUNCATED | SLOT_JUMP)
             start = int(place["byte_offset"]) + (ordinal & mask) * stride
             found.append(self.ring.events_b8[start : start + stride])
         return np.concatenate(found)
 
 
 BenchMaker = Callable[..., Bench]
+
+NUM_ROUNDS_MAX = (1 << 32) - 1
+DROP_CAUSES = (
+    "bad_size", "bad_magic", "bad_version", "bad_flags", "unknown_patch", "bad_plan_tag", "bad_width", "bad_round",
+    "bad_crc", "late", "duplicate", "second_source", "ring_full",
+)  # fmt: skip
+"""Counters of messages of which nothing is placed; one each."""
+
+
+def messages_dropped(counts: dict[str, int]) -> int:
+    """Messages of a patch of which nothing was placed."""
+    return sum(counts.get(cause, 0) for cause in DROP_CAUSES)
 
 
 def flips_of_shot(corrections: NDArray[Any], shot_id: int) -> int:
@@ -404,19 +429,108 @@ def word(bits: Iterable[bool]) -> int:
     return sum(1 << i for i, bit in enumerate(bits) if bit)
 
 
-def check_cover(corrections: NDArray[Any]) -> None:
-    """Corrections of every shot are contiguous, disjoint, in order, and the frame is the XOR of the flips."""
-    frame, following, index, shot = 0, 0, 0, None
+_DECODERS: dict[int, WindowedDecoder] = {}
+
+
+def slow_decoder(plan: Plan) -> WindowedDecoder:
+    """The slow windows of a plan; their matchers are made once per session."""
+    return _DECODERS.setdefault(id(plan), WindowedDecoder(plan))
+
+
+def expected_flips(plan: Plan, shots: NDArray[np.bool_], num_rounds: int | None = None) -> list[int]:
+    """What the slow windows say of each shot; of an endless plan, of shots of `num_rounds` rounds."""
+    return [word(bits) for bits in slow_decoder(plan)(Piece.of(plan, num_rounds).layers_b8(shots))]
+
+
+def check_decoded(corrections: NDArray[Any], shot_id: int, flips: int) -> None:
+    """One shot's corrections are whole, neither lossy nor guessed nor late nor tainted, and XOR to `flips`."""
+    mine = corrections[corrections["shot_id"] == shot_id]
+    assert mine["flags"].tolist() == [0] * (len(mine) - 1) + [CorrectionFlag.LAST_OF_SHOT]
+    assert flips_of_shot(corrections, shot_id) == flips == int(mine[-1]["frame"])
+    assert set(mine["frame_status"]) == {FrameStatus.CLEAN}
+
+
+@dataclass
+class ShotAnswers:
+    """What corrections have said of one shot.
+
+    Attributes:
+        through: Rounds before this one are answered; not known while `beyond_count`.
+        num_held: Rounds that were answered by holding although they had come.
+        held: Those [start, stop) of them that may still be amended, in order.
+        num_amended: Rounds amended so far.
+    """
+
+    shot_id: int
+    through: int = 0
+    ended: bool = False
+    frame: int = 0
+    beyond_count: bool = False
+    num_held: int = 0
+    held: list[tuple[int, int]] = field(default_factory=list)
+    num_amended: int = 0
+
+    def hold(self, start: int, stop: int) -> None:
+        """Rounds were answered by holding."""
+        self.num_held += stop - start
+        if self.held and self.held[-1][1] == start:
+            start = self.held.pop()[0]
+        self.held.append((start, stop))
+
+    def amend(self, start: int, stop: int) -> bool:
+        """Take an amendment: rounds that were held, each at most once, in order. False where it is none of these."""
+        for i, (held_start, held_stop) in enumerate(self.held):
+            if held_start <= start < stop <= held_stop:
+                rest = [(stop, held_stop)] if stop < held_stop else []
+                self.held[: i + 1] = rest
+                self.num_amended += stop - start
+                return True
+        return False
+
+
+def check_cover(corrections: NDArray[Any]) -> list[ShotAnswers]:
+    """What corrections, all of one patch since a shot began, must be whatever happened.
+
+    Every round of a shot is answered once, contiguously and in order; amendments are for held rounds only, at most
+    once, and in order; `window_index` counts; the frame is the XOR of all flips of the shot so far; what is held has no
+    flips and is degraded; what is degraded taints the frame.
+
+    Returns:
+        The shots, as they came.
+    """
+    shots: list[ShotAnswers] = []
+    behind = 0
+    assert (np.diff(corrections["window_index"].astype(np.int64)) == 1).all()
     for correction in corrections:
-        if shot is None:
-            frame, following, index, shot = 0, 0, 0, int(correction["shot_id"])
-        frame ^= int(correction["flips"])
-        assert (int(correction["shot_id"]), int(correction["window_index"])) == (shot, index)
-        assert int(correction["first_round"]) == following
-        assert int(correction["frame"]) == frame
-        following, index = following + int(correction["num_rounds"]), index + 1
-        if correction["flags"] & CorrectionFlag.LAST_OF_SHOT:
-            shot = None
+        shot_id, start = int(correction["shot_id"]), int(correction["first_round"])
+        stop = start + int(correction["num_rounds"])
+        flags = CorrectionFlag(int(correction["flags"]))
+        last = CorrectionFlag.LAST_OF_SHOT in flags
+        if CorrectionFlag.AMENDMENT in flags:
+            while not (shots[behind].shot_id == shot_id and shots[behind].amend(start, stop)):
+                behind += 1
+            shot = shots[behind]
+            assert CorrectionFlag.LATE not in flags
+            assert last == (shot.ended and stop == shot.through)
+        else:
+            if not shots or shots[-1].ended:
+                shots.append(ShotAnswers(shot_id))
+            shot = shots[-1]
+            # A gap may have more rounds than a correction can say; then the next one says where it ends.
+            through = start if shot.beyond_count else shot.through
+            assert (shot.shot_id, through) == (shot_id, start)
+            shot.through, shot.ended = stop, last
+            shot.beyond_count = int(correction["num_rounds"]) == NUM_ROUNDS_MAX
+            if correction["reason"] in (Reason.BACKLOG, Reason.DEADLINE) and correction["rung"] == Rung.HOLD:
+                shot.hold(start, stop)
+        if correction["rung"] == Rung.HOLD:
+            assert correction["flips"] == 0
+            assert CorrectionFlag.DEGRADED in flags
+        if CorrectionFlag.DEGRADED in flags:
+            assert correction["frame_status"] == FrameStatus.TAINTED
+        shot.frame ^= int(correction["flips"])
+        assert int(correction["frame"]) == shot.frame
+    return shots
 
 
 def words_of(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:

@@ -29,8 +29,8 @@ _CRC_WORD = CRC_OFFSET_ROUNDS // 8
 _VERSION = VERSION
 _HEADER_BYTES = ROUNDS_HEADER_BYTES
 _ROUNDS_MAX = ROUNDS_PER_MESSAGE_MAX
-_ROUND_INDEX_MAX = np.uint64(1 << 62)
-"""Round numbers are signed inside; a stream of 10 MHz reaches this after 14,000 years."""
+_NUMBER_MAX = np.uint64(1 << 62)
+"""Numbers of rounds and messages are signed inside; a stream of 10 MHz reaches this after 14,000 years."""
 _KNOWN = ROUND_FLAGS_KNOWN
 _EVENTS = int(RoundFlag.DETECTION_EVENTS)
 _FIRST = int(RoundFlag.FIRST)
@@ -107,7 +107,7 @@ def check_message(patch: Any, layers: Any, words: Any, size: Any) -> Any:
             return FeedCounter.BAD_CRC
     elif patch.require_crc:
         return FeedCounter.BAD_CRC
-    if num_rounds < 1 or num_rounds > _ROUNDS_MAX or words[6] >= _ROUND_INDEX_MAX:
+    if num_rounds < 1 or num_rounds > _ROUNDS_MAX or words[6] >= _NUMBER_MAX or words[4] >= _NUMBER_MAX:
         return FeedCounter.BAD_ROUND
     first_round = np.int64(words[6])
     if ((flags & _FIRST) != 0) != (first_round == 0) or (flags & _SWEEP and not flags & _FIRST):

@@ -1,37 +1,53 @@
-"""Hand corrections to the transport, without ever waiting for it."""
+"""Hand corrections to the journal and to the transport, without ever waiting, and learn what they took."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rtqec.kernels.histogram import bin_of
-from rtqec.kernels.native import DONTWAIT, compiled, now_ns, zmq_send
+from rtqec.kernels.ladder import learn_cost
+from rtqec.kernels.native import DONTWAIT, compiled, now_ns, store_release, zmq_send
 from rtqec.kernels.records import PathCounter
+from rtqec.kernels.shot import HELD
 from rtqec.wire import CORRECTION_BYTES, CorrectionFlag
 
 _LATE = int(CorrectionFlag.LATE)
 _LOSSY = int(CorrectionFlag.LOSSY)
 _DEGRADED = int(CorrectionFlag.DEGRADED)
+_AMENDMENT = int(CorrectionFlag.AMENDMENT)
 _BYTES = CORRECTION_BYTES
 _DONTWAIT = DONTWAIT
 
 
 @compiled
+def keep(p: Any, correction: Any, sent: Any, journal: Any, journal_sent: Any, written: Any, counts: Any) -> Any:
+    """Write a correction into the patch's journal, over the oldest one."""
+    place = written[p] % journal.shape[1]
+    if written[p] >= journal.shape[1] and not journal_sent[p, place]:
+        counts[PathCounter.JOURNAL_DROPS] += 1
+    journal[p, place] = correction
+    journal_sent[p, place] = sent
+    store_release(written, p, written[p] + 1)
+
+
+@compiled
 def publish_corrections(socket: Any, windows: Any, corrections: Any, memory: Any, count: Any, counters: Any,
-                        service_counts: Any, spec: Any) -> Any:  # fmt: skip
-    """Stamp and send a batch.
+                        service_counts: Any, rung_counts: Any, journal: Any, journal_sent: Any, written: Any,
+                        cost_ns: Any, quantile: Any, spec: Any) -> Any:  # fmt: skip
+    """Stamp, send and keep a batch, and let it move the predictions.
 
     Args:
         socket: The C pointer of a PUSH socket.
-        windows: The batch's `WINDOW_SLOT`s, for their deadlines.
-        corrections: `wire.CORRECTION`; `published_ns` and the late flag are filled.
+        windows: The batch's `WINDOW_SLOT`s.
+        corrections: `wire.CORRECTION`; `published_ns` and the late flag are filled. (An amendment is not late: its
+            rounds have been answered.)
         memory: The same memory as uint8.
         counters: int64, shape (num_patches, len(PathCounter)).
         service_counts: int64, shape (num_patches, NUM_BINS): histograms of service time in ns.
+        rung_counts: int64, shape (num_patches, len(Rung)).
+        journal, journal_sent, written: See `telemetry.TelemetryBlock`.
+        cost_ns, quantile: See `kernels.ladder`.
         spec: Scratch for the clock.
-
-    Returns:
-        Time of the last hand-over, ns.
     """
     time_ns = 0
     for i in range(count):
@@ -39,13 +55,23 @@ def publish_corrections(socket: Any, windows: Any, corrections: Any, memory: Any
         counts = counters[p]
         time_ns = now_ns(spec)
         corrections[i].published_ns = time_ns
-        if time_ns > windows[i].deadline_ns:
+        amendment = corrections[i].flags & _AMENDMENT
+        if time_ns > windows[i].deadline_ns and not amendment:
             corrections[i].flags |= _LATE
-            counts[PathCounter.LATE] += 1
+            counts[PathCounter.CORRECTIONS_LATE] += 1
+            predicted = windows[i].predicted_ns
+            if predicted and windows[i].decided_ns + predicted <= windows[i].deadline_ns:
+                counts[PathCounter.MISPREDICTED] += 1
         flags = corrections[i].flags
         counts[PathCounter.LOSSY] += 1 if flags & _LOSSY else 0
         counts[PathCounter.DEGRADED] += 1 if flags & _DEGRADED else 0
-        service_counts[p, bin_of(time_ns - windows[i].received_ns)] += 1
-        sent = zmq_send(socket, memory.ctypes.data + i * _BYTES, _BYTES, _DONTWAIT)
-        counts[PathCounter.CORRECTIONS_SENT if sent >= 0 else PathCounter.CORRECTIONS_UNSENT] += 1
-    return time_ns
+        if not amendment:
+            service_counts[p, bin_of(time_ns - windows[i].received_ns)] += 1
+        rung_counts[p, corrections[i].rung] += 1
+        sent = zmq_send(socket, memory.ctypes.data + i * _BYTES, _BYTES, _DONTWAIT) >= 0
+        counts[PathCounter.CORRECTIONS_SENT if sent else PathCounter.CORRECTIONS_UNSENT] += 1
+        keep(p, corrections[i], 1 if sent else 0, journal, journal_sent, written, counts)
+    if count and windows[0].model != HELD:
+        took_ns = (time_ns - windows[0].decided_ns) / count
+        for i in range(count):
+            learn_cost(cost_ns, windows[i].model, windows[i].num_events, took_ns, quantile)

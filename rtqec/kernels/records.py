@@ -39,11 +39,14 @@ SLOT_LOST = 2
 """Never received; its detectors read 0."""
 SLOT_TRUNCATED = 4
 """No round: the shot ended before its last round came."""
-SLOT_HEADLESS = 8
-"""No round: the shot began without its first round."""
+SLOT_JUMP = 8
+"""No round: the shot goes on at `round_index`, and what lies before it is gone."""
 SLOT_GUESSED = 16
 """Lost, and its measurements could not be chosen so that later rounds fold right."""
-SLOT_END = SLOT_TRUNCATED | SLOT_HEADLESS
+SLOT_ECHO = 32
+"""Received after a lost round: its detectors carry the news of both."""
+SLOT_BLIND = 64
+"""With SLOT_JUMP: what is gone (sweep bits) is needed to fold every later round of the shot."""
 
 CURSOR_STRIDE = 16
 HEAD, TAIL, NEED = 0, 8, 9
@@ -77,8 +80,17 @@ FEED_PATCH = record(
     ("history_offset", "i8"),
     ("history_mask", "i8"),
     ("history_words", "i8"),
+    ("look_back", "i8"),
 )
 """What ingest must know of a patch's plan. `num_rounds` is -1 for an endless plan, `bulk_layer` -1 for a finite one."""
+
+FEED_LIMITS = record(
+    ("reorder_depth", "i8"),
+    ("gap_wait_ns", "i8"),
+    ("round_timeout_ns", "i8"),
+    ("takeover_ns", "i8"),
+)
+"""`[feed]`: how far messages may come out of turn, and how long ingest waits before it gives something up."""
 
 LAYER = record(
     ("num_measurements", "i8"),
@@ -98,12 +110,25 @@ measurement i of this round and of k rounds before, for all i and nothing else; 
 FEED_STATE = record(
     ("epoch", "i8"),
     ("next_sequence", "u8"),
+    ("highest", "u8"),
+    ("seen", "u8"),
+    ("late_next", "u8"),
+    ("late_run", "i8"),
+    ("heard_ns", "i8"),
+    ("gap_since_ns", "i8"),
+    ("num_waiting", "i8"),
+    ("echo_left", "i8"),
     ("shot_id", "u8"),
     ("shot_state", "i8"),
     ("next_round", "i8"),
+    ("back_next", "i8"),
+    ("back_run", "i8"),
     ("head", "i8"),
     ("tail_seen", "i8"),
 )
+"""Where ingest stands. `seen`: which of the last 64 sequence numbers came, newest first. `late_next`, `late_run`: the
+messages in a row that were too old; `back_next`, `back_run`: those that were in their turn, but of earlier rounds.
+`num_waiting`: messages that came before their turn, since `gap_since_ns`."""
 
 
 class ShotState(IntEnum):
@@ -113,26 +138,36 @@ class ShotState(IntEnum):
     """No shot yet."""
     OPEN = 1
     CLOSED = 2
-    """Its last round came."""
-    DEAD = 3
-    """It cannot be decoded; the rest of it is dropped and counted."""
+    """Its last round came, or nobody waits for it any more."""
 
 
 WINDOW_PATCH = record(
     ("commit_rounds", "i8"),
     ("window_rounds", "i8"),
     ("num_rounds", "i8"),
+    ("look_back", "i8"),
+    ("num_rows", "i8"),
+    ("left_max", "i8"),
     ("open_offset", "i8"),
-    ("num_open", "i8"),
     ("closing_offset", "i8"),
+    ("num_multiples", "i8"),
+    ("step_offset", "i8"),
+    ("num_steps", "i8"),
     ("budget_ns", "i8"),
+    ("backlog_rounds", "i8"),
+    ("ring_rounds", "i8"),
     ("plan_tag", "i8"),
     ("patch_id", "i8"),
     ("num_observables", "i8"),
-    ("events", "i8"),
-    ("rung", "i8"),
 )
-"""What the path must know of a patch's plan. Closing windows: row min(k, num_open - 1), column rounds left."""
+"""What the path must know of a patch's plan. Open windows: by table of matchers, row (`start / commit_rounds`, at most
+`num_rows - 1`), multiple of the commit region, and whether the past is open. Closing windows: by table, row, rounds
+left (at most `left_max`), past."""
+
+STEP = record(("kind", "i8"), ("table", "i8"), ("rung", "i8"))
+"""One step of a patch's ladder; `table` is its table of matchers."""
+
+STEP_DECODE, STEP_CATCH_UP, STEP_HOLD = 0, 1, 2
 
 MODEL = record(
     ("row_bytes", "i8"),
@@ -141,24 +176,37 @@ MODEL = record(
     ("answer_bytes", "i8"),
     ("seam_start", "i8"),
     ("seam_stop", "i8"),
+    ("erased_offset", "i8"),
 )
-"""One matcher of the lane. One row per matcher."""
+"""One matcher of the lane. One row per matcher. `erased_offset` is where its windows with a lost round begin, or -1."""
 
 WINDOW_STATE = record(
     ("open", "i8"),
     ("base", "i8"),
     ("start", "i8"),
     ("scanned", "i8"),
+    ("origin", "i8"),
     ("num_rounds", "i8"),
     ("ended", "i8"),
-    ("window_index", "i8"),
+    ("hole_stop", "i8"),
+    ("past_open", "i8"),
+    ("num_shots", "i8"),
     ("shot_id", "u8"),
     ("frame", "u8"),
     ("tainted", "i8"),
     ("tainted_since", "i8"),
+    ("behind", "i8"),
+    ("window_index", "i8"),
+    ("resets", "i8"),
 )
-"""Where the path stands in a patch's shot. `base` is the ring ordinal of its round 0; `num_rounds` is -1 until its
-last round was seen; `ended` is the SLOT_END flag that was seen instead."""
+"""A place in a patch's stream. `base` is the ring ordinal of round 0 of its shot; rounds before `origin` are not in
+the ring; `num_rounds` is -1 until the last round was seen; `ended` is 1 where the shot broke off instead; rounds before
+`hole_stop` cannot be decoded; `past_open` is 1 where the rounds before `start` are not known; `num_shots` have begun so
+far, this one included.
+
+A patch has two: where it decodes, and how far it has answered. They differ (`behind` is 1) only while rounds that were
+answered by holding wait to be decoded. `behind`, `window_index` (corrections so far) and `resets` (of the frame's
+status, obeyed so far) count in the first."""
 
 WINDOW_SLOT = record(
     ("patch_index", "i8"),
@@ -172,12 +220,24 @@ WINDOW_SLOT = record(
     ("sent_ns", "i8"),
     ("ptp_timestamp", "u8"),
     ("deadline_ns", "i8"),
+    ("clock_round", "i8"),
+    ("decided_ns", "i8"),
+    ("predicted_ns", "i8"),
+    ("num_events", "i8"),
+    ("rounds_lost", "i8"),
     ("lossy", "i8"),
     ("guessed", "i8"),
+    ("rung", "i8"),
     ("reason", "i8"),
+    ("step", "i8"),
+    ("flags", "i8"),
+    ("place", "i8"),
 )
 """One window of a batch. `model` is -1 for a window that is held; `consumed` is the ring ordinal up to which slots are
-given back."""
+given back; `clock_round` is the round with whose arrival the deadline's clock started; `flags` go to the correction."""
+
+PLACE_LIVE, PLACE_AHEAD, PLACE_BEHIND = 0, 1, 2
+"""`WINDOW_SLOT.place`: decoded when it closed; answered by holding, decoded later; decoded later, an amendment."""
 
 
 class FeedCounter(IntEnum):
@@ -195,13 +255,25 @@ class FeedCounter(IntEnum):
     BAD_WIDTH = 9
     BAD_ROUND = 10
     BAD_CRC = 11
-    LATE_OR_DUPLICATE = 12
-    MESSAGES_MISSING = 13
-    ROUNDS_FILLED = 14
-    RING_FULL = 15
-    SHOTS_TRUNCATED = 16
-    SHOTS_HEADLESS = 17
-    DEAD_SHOT_MESSAGES = 18
+    LATE = 12
+    """Came after its place had been given up as lost."""
+    DUPLICATE = 13
+    REORDERED = 14
+    """Came after a later one, and was placed in its turn."""
+    SECOND_SOURCE = 15
+    """From another source than the one that feeds the patch."""
+    RESTARTS = 16
+    """The source came back with another epoch."""
+    RESYNCS = 17
+    """The source counts anew without another epoch."""
+    MESSAGES_MISSING = 18
+    ROUNDS_FILLED = 19
+    JUMPS = 20
+    """A shot went on after a gap that cannot be filled."""
+    RING_FULL = 21
+    SHOTS_TRUNCATED = 22
+    SHOTS_HEADLESS = 23
+    SHOTS_TIMED_OUT = 24
 
 
 class PathCounter(IntEnum):
@@ -213,8 +285,24 @@ class PathCounter(IntEnum):
     ROUNDS_COMMITTED = 2
     CORRECTIONS_SENT = 3
     CORRECTIONS_UNSENT = 4
-    LATE = 5
-    LOSSY = 6
-    DEGRADED = 7
-    UNEXPLAINED = 8
-    SEAM_DETECTORS = 9
+    """The controller did not take them; the journal keeps them for a while."""
+    JOURNAL_DROPS = 5
+    """Of those, overwritten in the journal before anybody took them."""
+    CORRECTIONS_LATE = 6
+    LOSSY = 7
+    DEGRADED = 8
+    UNEXPLAINED = 9
+    SEAM_DETECTORS = 10
+    STEPPED_DOWN = 11
+    """Windows decoded below the first rung."""
+    MISPREDICTED = 12
+    """Windows that were late although they were predicted to be on time."""
+    CAUGHT_UP = 13
+    ROUNDS_HELD = 14
+    """Answered without having been decoded, although they had come."""
+    ROUNDS_AMENDED = 15
+    """Of those, decoded later."""
+    ROUNDS_GIVEN_UP = 16
+    """The others: gone before they could be decoded, or rounds for which the plan has no window."""
+    BACKLOG_MAX = 17
+    """The most rounds that waited for an answer when the path looked; no sum."""

@@ -1,6 +1,15 @@
-"""Decide which windows have closed, choose a batch of them, and gather their detection events.
+"""Decide which windows have closed, how each is decoded, and which go together; gather their detection events.
 
-Pure decisions on cursors, slots and times; `wait_for_windows` around them is where the path's thread sleeps.
+Pure decisions on cursors, slots and times; `wait_for_windows` around them is where the path's thread sleeps. The
+rules, in this order:
+
+1. A patch of which too many rounds wait is answered by holding, at once: `describe_ahead`.
+2. Of the windows that have closed, the one with the earliest deadline is decoded. Its step of the ladder is the first
+   that is predicted to be on time and leaves time for those behind it (`choose_step`).
+3. Only when none has closed, rounds that were held are decoded, in order, and amended (`choose_amendment`).
+
+The arrays come in two tuples. `streams`: patches, places, states, aheads, slots, ring_b8, cursors, path counters.
+`shelf`: open models, closing models, models, masks, steps, multiples, cost_ns, erased models; see `batch.Streams`.
 """
 
 from __future__ import annotations
@@ -9,193 +18,522 @@ from typing import Any
 
 import numpy as np
 
+from rtqec.kernels.ladder import count_bits, fits, forget_cost, predict_ns
 from rtqec.kernels.native import compiled, futex_wait, load_acquire, now_ns, sleep_until, store_release
 from rtqec.kernels.records import (
     COALESCE_FOR_NS,
     CURSOR_STRIDE,
     HEAD,
     NEED,
+    PLACE_AHEAD,
+    PLACE_BEHIND,
+    PLACE_LIVE,
     SIGNAL_SEQUENCE,
     SIGNAL_WAITING,
-    SLOT_END,
+    SLOT_ECHO,
     SLOT_GUESSED,
-    SLOT_HEADLESS,
-    SLOT_LAST,
     SLOT_LOST,
+    STEP_CATCH_UP,
+    STEP_HOLD,
     STOP,
+    TAIL,
     WAIT_COALESCE_NS,
     WAIT_SPIN_NS,
+    PathCounter,
 )
-from rtqec.wire import Reason
+from rtqec.kernels.shot import (
+    CLOSING,
+    GAP,
+    HELD,
+    NEVER,
+    NOT_YET,
+    OPEN,
+    advance,
+    describe_ahead,
+    describe_held,
+    need_of,
+    next_kind,
+    position,
+    scan_shot,
+    slot_at,
+    start_clock,
+)
+from rtqec.wire import CorrectionFlag, Reason, Rung
 
-HELD = -1
-_NEVER = np.int64(1 << 62)
-
-
-@compiled
-def open_shot(place: Any, state: Any, slots: Any) -> Any:
-    """Begin the shot whose first slot is at `state.base`."""
-    state.open = 1
-    state.shot_id = slots[place.slot_offset + (state.base & place.mask)].shot_id
-    state.start = 0
-    state.scanned = 0
-    state.num_rounds = -1
-    state.ended = 0
-    state.window_index = 0
-    state.frame = 0
-    state.tainted = 0
-    state.tainted_since = 0
-
-
-@compiled
-def scan_shot(patch: Any, place: Any, state: Any, slots: Any, head: Any) -> Any:
-    """Look at new rounds up to the next window's end. True when that window has closed."""
-    stop = state.start + patch.window_rounds
-    while state.num_rounds < 0 and not state.ended and state.scanned < stop and state.base + state.scanned < head:
-        flags = slots[place.slot_offset + ((state.base + state.scanned) & place.mask)].flags
-        if flags & SLOT_END:
-            state.ended = flags
-            break
-        state.scanned += 1
-        if flags & SLOT_LAST:
-            state.num_rounds = state.scanned
-    return state.num_rounds >= 0 or state.ended != 0 or state.scanned == stop
+_CAUGHT_UP = int(CorrectionFlag.CAUGHT_UP)
+_OPEN_PAST = int(CorrectionFlag.OPEN_PAST)
+_AMENDMENT = int(CorrectionFlag.AMENDMENT)
+_ALL = NEVER
 
 
 @compiled
-def describe_window(p: Any, patch: Any, place: Any, state: Any, slots: Any, open_models: Any, closing_models: Any,
-                    window: Any) -> Any:  # fmt: skip
-    """Fill the `WINDOW_SLOT` of the next window of a patch; it has closed."""
-    closing = state.num_rounds >= 0 and state.num_rounds <= state.start + patch.window_rounds
-    window.patch_index = p
-    window.start = state.start
-    window.closing = 1 if closing or state.ended else 0
-    window.reason = Reason.CONFIGURED
-    if state.ended:
-        _hold_rest(patch, state, window)
-    elif closing:
-        k = min(state.window_index, patch.num_open - 1)
-        window.stop = state.num_rounds
-        window.commit_stop = state.num_rounds
-        window.consumed = state.base + state.num_rounds
-        window.model = closing_models[
-            patch.closing_offset + k * (patch.window_rounds + 1) + state.num_rounds - state.start
-        ]
-        if window.model == HELD:
-            window.reason = Reason.NO_WINDOW
-    else:
-        k = min(state.window_index, patch.num_open - 1)
-        window.stop = state.start + patch.window_rounds
-        window.commit_stop = state.start + patch.commit_rounds
-        window.consumed = state.base + window.commit_stop
-        window.model = open_models[patch.open_offset + k]
-    # The round that the window waited for; of a truncated shot, the slot that said so.
-    needed = slots[
-        place.slot_offset + ((state.base + (state.scanned if state.ended else window.stop - 1)) & place.mask)
-    ]
-    window.received_ns = needed.received_ns
-    window.sent_ns = needed.sent_ns
-    window.ptp_timestamp = needed.ptp_timestamp
-    window.deadline_ns = needed.received_ns + patch.budget_ns
+def copy_place(source: Any, target: Any) -> Any:
+    """Where a patch stands in its stream, without its counts."""
+    target.open = source.open
+    target.base = source.base
+    target.start = source.start
+    target.scanned = source.scanned
+    target.origin = source.origin
+    target.num_rounds = source.num_rounds
+    target.ended = source.ended
+    target.hole_stop = source.hole_stop
+    target.past_open = source.past_open
+    target.num_shots = source.num_shots
+    target.shot_id = source.shot_id
+    target.frame = source.frame
+    target.tainted = source.tainted
+    target.tainted_since = source.tainted_since
 
 
 @compiled
-def _hold_rest(patch: Any, state: Any, window: Any) -> Any:
-    """A shot that ended badly: hold every round that it should have had, the slot that said so included."""
-    headless = state.ended & SLOT_HEADLESS
-    window.stop = patch.num_rounds if patch.num_rounds >= 0 else state.scanned
-    window.commit_stop = window.stop
-    window.consumed = state.base + state.scanned + 1
-    window.model = HELD
-    window.reason = Reason.SHOT_HEADLESS if headless else Reason.SHOT_TRUNCATED
+def leave_held(state: Any, counts: Any) -> Any:
+    """No held round waits to be decoded any more."""
+    state.behind = 0
+    counts[PathCounter.ROUNDS_GIVEN_UP] = counts[PathCounter.ROUNDS_HELD] - counts[PathCounter.ROUNDS_AMENDED]
 
 
 @compiled
-def next_window(p: Any, patch: Any, place: Any, state: Any, slots: Any, cursors: Any, open_models: Any,
-                closing_models: Any, window: Any) -> Any:  # fmt: skip
-    """Describe the next window of a patch if it has closed; else say at which head to look again. True if closed."""
+def give_up_held(state: Any, ahead: Any, cursors: Any, p: Any, counts: Any) -> Any:
+    """Forget what was held: decode on from where answers have got to, with an open past unless a shot begins there."""
+    copy_place(ahead, state)
+    state.past_open = 1 if state.open and state.start > 0 else 0
+    leave_held(state, counts)
+    store_release(cursors, p * CURSOR_STRIDE + TAIL, position(state))
+
+
+@compiled
+def attend(p: Any, streams: Any, window: Any) -> Any:
+    """Look at one patch. True where something is to be done: `window` says where, and what kind in `model`.
+
+    Sets `place`, and for a live window its clock; `step` holds the kind of window until a step is chosen.
+    """
+    patches, places, states, aheads, slots, _, cursors, counters = streams
+    patch, place, state, ahead = patches[p], places[p], states[p], aheads[p]
     head = load_acquire(cursors, p * CURSOR_STRIDE + HEAD)
-    if not state.open and head > state.base:
-        open_shot(place, state, slots)
-    if state.open and scan_shot(patch, place, state, slots, head):
-        describe_window(p, patch, place, state, slots, open_models, closing_models, window)
+    window.patch_index = p
+    if state.behind and head - position(state) > patch.ring_rounds - patch.backlog_rounds - patch.window_rounds:
+        give_up_held(state, ahead, cursors, p, counters[p])
+    counts = counters[p]
+    counts[PathCounter.BACKLOG_MAX] = max(
+        counts[PathCounter.BACKLOG_MAX], head - (position(ahead) if state.behind else position(state))
+    )
+    if state.behind:
+        window.place = PLACE_BEHIND
+        if head - position(ahead) > patch.backlog_rounds:
+            window.place = PLACE_AHEAD
         return True
-    start = state.start if state.open else 0
-    store_release(cursors, p * CURSOR_STRIDE + NEED, state.base + start + patch.window_rounds)
-    return False
+    scan_shot(patch, place, state, slots, head, state.start + patch.window_rounds)
+    kind = next_kind(patch, state)
+    if kind == NOT_YET:
+        store_release(cursors, p * CURSOR_STRIDE + NEED, need_of(patch, state))
+        return False
+    window.place = PLACE_LIVE
+    window.step = kind
+    if kind <= CLOSING and head - position(state) > patch.backlog_rounds:
+        copy_place(state, ahead)
+        state.behind = 1
+        window.place = PLACE_AHEAD
+    else:
+        start_clock(patch, place, state, slots, kind, window)
+    return True
 
 
 @compiled
-def gather_window(place: Any, state: Any, slots: Any, ring_b8: Any, model: Any, masks: Any, window: Any, rows: Any,
-                  row_start: Any) -> Any:  # fmt: skip
-    """Copy a window's layers from the ring into a row, masked to the detectors that its model knows."""
-    window.lossy = 0
-    window.guessed = 0
+def answer_ahead(p: Any, streams: Any, window: Any, most: Any, reason: Any) -> Any:
+    """Answer rounds by holding, without giving their slots back. False where no window of them has closed."""
+    patches, places, _, aheads, slots, _, cursors, _ = streams
+    patch, place, ahead = patches[p], places[p], aheads[p]
+    head = load_acquire(cursors, p * CURSOR_STRIDE + HEAD)
+    scan_shot(patch, place, ahead, slots, head, _ALL)
+    kind = next_kind(patch, ahead)
+    if kind == NOT_YET:
+        return False
+    start_clock(patch, place, ahead, slots, kind, window)
+    if kind >= GAP:
+        describe_held(patch, ahead, kind, window)
+    else:
+        describe_ahead(patch, ahead, most, window)
+        window.reason = reason
+    window.place = PLACE_AHEAD
+    window.rung = Rung.HOLD
+    window.flags = 0
+    window.rounds_lost = 0
+    return True
+
+
+@compiled
+def cut_open(p: Any, streams: Any, shelf: Any, table: Any, multiple: Any, window: Any) -> Any:
+    """Describe the window that commits the multiple-th commit region, of a shot that goes on."""
+    patch, state = streams[0][p], streams[2][p]
+    row = min(state.start // patch.commit_rounds, patch.num_rows - 1)
+    past = 1 if state.past_open else 0
+    commit_rounds = patch.commit_rounds * shelf[5][multiple]
+    window.start = state.start
+    window.commit_stop = state.start + commit_rounds
+    window.stop = window.commit_stop + patch.window_rounds - patch.commit_rounds
+    window.closing = 0
+    window.consumed = state.base + window.commit_stop
+    at = ((table * patch.num_rows + row) * patch.num_multiples + multiple) * 2 + past
+    window.model = shelf[0][patch.open_offset + at]
+
+
+@compiled
+def cut_closing(p: Any, streams: Any, shelf: Any, table: Any, window: Any) -> Any:
+    """Describe the window that ends the shot."""
+    patch, state = streams[0][p], streams[2][p]
+    row = min(state.start // patch.commit_rounds, patch.num_rows - 1)
+    past = 1 if state.past_open else 0
+    left = state.num_rounds - state.start
+    window.start = state.start
+    window.stop = state.num_rounds
+    window.commit_stop = state.num_rounds
+    window.closing = 1
+    window.consumed = state.base + state.num_rounds
+    window.model = HELD
+    if left <= patch.left_max:
+        window.model = shelf[1][
+            patch.closing_offset + ((table * patch.num_rows + row) * (patch.left_max + 1) + left) * 2 + past
+        ]
+
+
+@compiled
+def cut_largest(p: Any, streams: Any, shelf: Any, table: Any, limit: Any, window: Any) -> Any:
+    """Describe the window that decides most of what has come, up to the ring ordinal `limit`; its multiple, or -1.
+
+    -2 is the window that ends the shot.
+    """
+    patches, places, states, _, slots, _, cursors, _ = streams
+    patch, place, state = patches[p], places[p], states[p]
+    multiples = shelf[5]
+    if state.past_open:
+        return -1
+    reach = multiples[patch.num_multiples - 1] * patch.commit_rounds + patch.window_rounds - patch.commit_rounds
+    head = load_acquire(cursors, p * CURSOR_STRIDE + HEAD)
+    scan_shot(patch, place, state, slots, head, state.start + reach)
+    if state.num_rounds >= 0 and state.base + state.num_rounds <= limit:
+        cut_closing(p, streams, shelf, table, window)
+        if window.model != HELD:
+            return -2
+    for i in range(patch.num_multiples - 1, 0, -1):
+        cut_open(p, streams, shelf, table, i, window)
+        if (
+            window.model != HELD
+            and window.stop <= state.scanned
+            and (state.num_rounds < 0 or window.stop < state.num_rounds)
+            and window.consumed <= limit
+        ):
+            return i
+    return -1
+
+
+@compiled
+def gather_window(p: Any, streams: Any, shelf: Any, window: Any, rows: Any, row_start: Any) -> Any:
+    """Copy a window's layers from the ring into a row, masked to the detectors that its model knows.
+
+    Where a round of it was lost, its model gives way to the one that knows that.
+    """
+    place, state, slots, ring_b8 = streams[1][p], streams[2][p], streams[4], streams[5]
+    model, masks = shelf[2][window.model], shelf[3]
+    seen = 0
+    lost = 0
+    first_lost = 0
+    num_events = 0
     at = row_start
+    mask_at = model.mask_offset
     for t in range(window.start, window.stop):
         ordinal = (state.base + t) & place.mask
         flags = slots[place.slot_offset + ordinal].flags
+        seen |= flags
         if flags & SLOT_LOST:
-            window.lossy = 1
-        if flags & SLOT_GUESSED:
-            window.guessed = 1
+            if not lost:
+                first_lost = t - window.start
+            lost += 1
         start = place.byte_offset + ordinal * place.layer_bytes
         for i in range(place.layer_bytes):
-            rows[at] = ring_b8[start + i] & masks[model.mask_offset + at - row_start]
+            byte = ring_b8[start + i] & masks[mask_at]
+            rows[at] = byte
+            num_events += count_bits(byte)
             at += 1
+            mask_at += 1
+    while at < row_start + model.row_bytes:
+        rows[at] = 0
+        at += 1
+    if lost and model.erased_offset >= 0:
+        other = shelf[7][model.erased_offset + first_lost]
+        if other != HELD:
+            window.model = other
+    window.num_events = num_events
+    window.rounds_lost = lost
+    window.lossy = 1 if seen & (SLOT_LOST | SLOT_ECHO) else 0
+    window.guessed = 1 if seen & SLOT_GUESSED else 0
 
 
 @compiled
-def choose_batch(patches: Any, places: Any, states: Any, slots: Any, ring_b8: Any, cursors: Any, open_models: Any,
-                 closing_models: Any, models: Any, masks: Any, cost_ns: Any, windows: Any, closed: Any, rows: Any,
-                 time_ns: Any) -> Any:  # fmt: skip
-    """Choose windows that are decoded together: the one with the earliest deadline, and others of its matcher.
+def queue_behind(p: Any, streams: Any, closed: Any, window: Any) -> Any:
+    """The windows that wait behind this one: how many, and the latest of all deadlines."""
+    patches, places, states, _, slots, _, cursors, _ = streams
+    patch, place, state = patches[p], places[p], states[p]
+    count = np.int64(0)
+    latest = window.deadline_ns
+    for q in range(len(patches)):
+        if q != p and closed[q].patch_index >= 0 and closed[q].place == PLACE_LIVE:
+            count += 1
+            latest = max(latest, closed[q].deadline_ns)
+    waiting = (load_acquire(cursors, p * CURSOR_STRIDE + HEAD) - position(state) - patch.window_rounds) // (
+        patch.commit_rounds
+    )
+    if waiting > 0:
+        last = position(state) + patch.window_rounds + waiting * patch.commit_rounds - 1
+        latest = max(latest, slot_at(place, slots, last).received_ns + patch.budget_ns)
+        count += waiting
+    return count, latest
 
-    Others join, in order of patch, while the predicted time of the whole batch fits the earliest deadline.
 
-    Args:
-        closed: `WINDOW_SLOT`, one per patch, scratch.
-        cost_ns: float64, predicted time of one window, per matcher.
-        windows, rows: The batch; filled.
-        time_ns: Now.
+@compiled
+def cheapest_ns(p: Any, streams: Any, shelf: Any, window: Any) -> Any:
+    """The least that a window like this one may cost on the patch's ladder."""
+    patch, steps, cost_ns = streams[0][p], shelf[4], shelf[6]
+    model = window.model
+    least = predict_ns(cost_ns, model, window.num_events)
+    row = min(window.start // patch.commit_rounds, patch.num_rows - 1)
+    for s in range(1, patch.num_steps):
+        step = steps[patch.step_offset + s]
+        if step.kind < STEP_HOLD:
+            other = shelf[0][patch.open_offset + (step.table * patch.num_rows + row) * patch.num_multiples * 2]
+            if other != HELD:
+                least = min(least, predict_ns(cost_ns, other, window.num_events))
+    return least
 
-    Returns:
-        Number of windows; 0 where none has closed. Windows that are held come alone.
+
+@compiled
+def choose_step(p: Any, streams: Any, shelf: Any, closed: Any, window: Any, rows: Any, time_ns: Any) -> Any:
+    """Choose how a live window is decoded, and gather it.
+
+    Takes the first step of the patch's ladder that is predicted to be on time; where none is, the last that decodes.
     """
-    first, earliest = -1, _NEVER
-    for p in range(len(patches)):
-        is_closed = next_window(p, patches[p], places[p], states[p], slots, cursors, open_models, closing_models,
-                                closed[p])  # fmt: skip
-        if not is_closed:
-            closed[p].patch_index = -1
-        elif closed[p].deadline_ns < earliest:
-            first, earliest = p, closed[p].deadline_ns
-    if first < 0:
-        return 0
-    windows[0] = closed[first]
-    model_index = closed[first].model
-    if model_index == HELD:
-        windows[0].lossy = 1
-        windows[0].guessed = 1
-        return 1
-    count = 1
-    gather_window(places[first], states[first], slots, ring_b8, models[model_index], masks, windows[0], rows, 0)
-    for p in range(len(patches)):
-        if p == first or closed[p].patch_index < 0 or closed[p].model != model_index:
+    patch, state, steps, cost_ns = streams[0][p], streams[2][p], shelf[4], shelf[6]
+    kind = window.step
+    waiting, latest_ns = queue_behind(p, streams, closed, window)
+    window.reason = Reason.CONFIGURED
+    recut = False
+    for s in range(patch.num_steps):
+        step = steps[patch.step_offset + s]
+        window.flags = _OPEN_PAST if state.past_open else 0
+        if step.kind == STEP_HOLD:
+            copy_place(state, streams[3][p])
+            state.behind = 1
+            answer_ahead(p, streams, window, 1, Reason.DEADLINE)
+            return
+        if step.kind == STEP_CATCH_UP:
+            if kind == CLOSING:
+                continue
+            if cut_largest(p, streams, shelf, step.table, NEVER, window) != -1:
+                gather_window(p, streams, shelf, window, rows, 0)
+                window.step = s
+                window.rung = step.rung
+                window.flags |= _CAUGHT_UP
+                window.reason = Reason.BACKLOG
+                window.predicted_ns = predict_ns(cost_ns, window.model, window.num_events)
+                return
+            recut = True
             continue
-        if count == len(windows) or time_ns + (count + 1) * cost_ns[model_index] > earliest:
+        if kind == OPEN:
+            cut_open(p, streams, shelf, step.table, 0, window)
+        else:
+            cut_closing(p, streams, shelf, step.table, window)
+        if window.model == HELD:
+            hold_without_window(window)
+            return
+        gather_window(p, streams, shelf, window, rows, 0)
+        recut = False
+        window.step = s
+        window.rung = step.rung
+        window.predicted_ns = predict_ns(cost_ns, window.model, window.num_events)
+        behind_ns = waiting * cheapest_ns(p, streams, shelf, window) if waiting else 0
+        if fits(window.predicted_ns, time_ns, window.deadline_ns, behind_ns, latest_ns):
+            return
+        if s + 1 < patch.num_steps:
+            forget_cost(cost_ns, window.model, window.num_events)
+        window.reason = Reason.DEADLINE
+    if window.step == 0:
+        window.reason = Reason.CONFIGURED
+    if recut:
+        cut_open(p, streams, shelf, steps[patch.step_offset + window.step].table, 0, window)
+        gather_window(p, streams, shelf, window, rows, 0)
+
+
+@compiled
+def hold_without_window(window: Any) -> Any:
+    """The plan has no window like this: hold its rounds."""
+    window.reason = Reason.NO_WINDOW
+    window.rung = Rung.HOLD
+    window.flags = 0
+    window.lossy = 0
+    window.guessed = 1
+    window.rounds_lost = 0
+
+
+@compiled
+def choose_amendment(p: Any, streams: Any, shelf: Any, window: Any, rows: Any) -> Any:
+    """Take up rounds that were held. False where the patch has got through them.
+
+    As many at once as the ladder allows: the sooner the patch is through, the sooner it answers in time again.
+    """
+    patches, places, states, aheads, slots, _, cursors, counters = streams
+    patch, place, state, ahead = patches[p], places[p], states[p], aheads[p]
+    table, rung = shelf[4][patch.step_offset].table, shelf[4][patch.step_offset].rung
+    for s in range(patch.num_steps):
+        step = shelf[4][patch.step_offset + s]
+        if step.kind == STEP_CATCH_UP:
+            table, rung = step.table, step.rung
+    head = load_acquire(cursors, p * CURSOR_STRIDE + HEAD)
+    while True:
+        scan_shot(patch, place, state, slots, head, state.start + patch.window_rounds)
+        if position(state) >= position(ahead):
+            leave_held(state, counters[p])
+            return False
+        kind = next_kind(patch, state)
+        start_clock(patch, place, state, slots, kind, window)
+        window.reason = Reason.BACKLOG
+        window.flags = _AMENDMENT | (_OPEN_PAST if state.past_open else 0)
+        window.rung = rung
+        window.place = PLACE_BEHIND
+        if kind >= GAP:
+            describe_held(patch, state, kind, window)
+        elif kind == CLOSING:
+            cut_closing(p, streams, shelf, table, window)
+        elif patch.num_multiples == 1 or cut_largest(p, streams, shelf, table, position(ahead), window) == -1:
+            cut_open(p, streams, shelf, table, 0, window)
+        if window.consumed > position(ahead):
+            # The end of the shot came after these rounds had been held: answer the rest of them first.
+            return answer_ahead(p, streams, window, _ALL, Reason.BACKLOG)
+        if window.model != HELD:
+            gather_window(p, streams, shelf, window, rows, 0)
+            window.step = 0
+            window.predicted_ns = 0
+            return True
+        if not state.tainted:
+            state.tainted, state.tainted_since = 1, state.start
+        advance(state, window)
+        store_release(cursors, p * CURSOR_STRIDE + TAIL, window.consumed)
+
+
+@compiled
+def shortest_behind(streams: Any, closed: Any) -> Any:
+    """The patch with the fewest held rounds to decode, or -1."""
+    states, aheads = streams[2], streams[3]
+    best, fewest = -1, NEVER
+    for p in range(len(states)):
+        if closed[p].patch_index >= 0 and closed[p].place == PLACE_BEHIND:
+            rounds = position(aheads[p]) - position(states[p])
+            if rounds < fewest:
+                best, fewest = p, rounds
+    return best
+
+
+@compiled
+def join_batch(first: Any, streams: Any, shelf: Any, windows: Any, closed: Any, rows: Any, time_ns: Any) -> Any:
+    """Let other patches' windows of the same matcher join, while all of them are predicted to be on time."""
+    patches, states = streams[0], streams[2]
+    steps, cost_ns = shelf[4], shelf[6]
+    count = 1
+    model = windows[0].model
+    predicted_ns = windows[0].predicted_ns
+    for p in range(len(patches)):
+        if count == len(windows):
             break
-        windows[count] = closed[p]
-        gather_window(places[p], states[p], slots, ring_b8, models[model_index], masks, windows[count], rows,
-                      count * models[model_index].row_bytes)  # fmt: skip
+        if p == first or closed[p].patch_index < 0 or closed[p].place != PLACE_LIVE or closed[p].step > CLOSING:
+            continue
+        window = closed[p]
+        step = steps[patches[p].step_offset]
+        if window.step == OPEN:
+            cut_open(p, streams, shelf, step.table, 0, window)
+        else:
+            cut_closing(p, streams, shelf, step.table, window)
+        if window.model != model:
+            continue
+        windows[count] = window
+        gather_window(p, streams, shelf, windows[count], rows, count * shelf[2][model].row_bytes)
+        if windows[count].model != model:
+            continue
+        predicted_ns += predict_ns(cost_ns, model, windows[count].num_events)
+        if time_ns + predicted_ns > windows[0].deadline_ns:
+            break
+        windows[count].reason = Reason.CONFIGURED
+        windows[count].rung = step.rung
+        windows[count].step = 0
+        windows[count].flags = _OPEN_PAST if states[p].past_open else 0
         count += 1
+    return count, predicted_ns
+
+
+@compiled
+def choose_live(first: Any, streams: Any, shelf: Any, windows: Any, closed: Any, rows: Any, time_ns: Any) -> Any:
+    """The batch around the live window of patch `first`."""
+    windows[0] = closed[first]
+    window = windows[0]
+    window.predicted_ns = 0
+    count = 1
+    if window.step >= GAP:
+        describe_held(streams[0][first], streams[2][first], window.step, window)
+        window.rung = Rung.HOLD
+        window.flags = 0
+        window.rounds_lost = 0
+    else:
+        choose_step(first, streams, shelf, closed, window, rows, time_ns)
+        if window.model != HELD and window.step == 0 and len(closed) > 1:
+            count, predicted_ns = join_batch(first, streams, shelf, windows, closed, rows, time_ns)
+            window.predicted_ns = predicted_ns
+    for i in range(count):
+        windows[i].decided_ns = time_ns
+        windows[i].predicted_ns = window.predicted_ns
     return count
 
 
 @compiled
-def wait_for_windows(patches: Any, places: Any, states: Any, slots: Any, ring_b8: Any, cursors: Any, open_models: Any,
-                     closing_models: Any, models: Any, masks: Any, cost_ns: Any, windows: Any, closed: Any, rows: Any,
-                     signal: Any, control: Any, waiting: Any, timeout_ns: Any, spec: Any) -> Any:  # fmt: skip
+def choose_batch(streams: Any, shelf: Any, windows: Any, closed: Any, rows: Any, time_ns: Any) -> Any:
+    """Choose what is done next; see the rules above.
+
+    Args:
+        windows, rows: The batch; filled.
+        closed: `WINDOW_SLOT`, one per patch, scratch.
+        time_ns: Now.
+
+    Returns:
+        Number of windows; 0 where there is nothing to do. What is held comes alone.
+    """
+    window = windows[0]
+    while True:
+        first, earliest, behind = -1, NEVER, False
+        for p in range(len(closed)):
+            if not attend(p, streams, closed[p]):
+                closed[p].patch_index = -1
+            elif closed[p].place == PLACE_AHEAD:
+                window.patch_index = p
+                window.decided_ns = time_ns
+                window.predicted_ns = 0
+                if answer_ahead(p, streams, window, _ALL, Reason.BACKLOG):
+                    return 1
+                closed[p].place = PLACE_BEHIND
+                behind = True
+            elif closed[p].place == PLACE_BEHIND:
+                behind = True
+            elif closed[p].deadline_ns < earliest:
+                first, earliest = p, closed[p].deadline_ns
+        if first >= 0:
+            return choose_live(first, streams, shelf, windows, closed, rows, time_ns)
+        if not behind:
+            return 0
+        p = shortest_behind(streams, closed)
+        window.patch_index = p
+        window.decided_ns = time_ns
+        if choose_amendment(p, streams, shelf, window, rows):
+            return 1
+
+
+@compiled
+def wait_for_windows(streams: Any, shelf: Any, windows: Any, closed: Any, rows: Any, signal: Any, control: Any,
+                     waiting: Any, timeout_ns: Any, spec: Any) -> Any:  # fmt: skip
     """`choose_batch`, after sleeping until there is one; 0 after `timeout_ns` or when told to stop.
 
     Args:
@@ -206,8 +544,7 @@ def wait_for_windows(patches: Any, places: Any, states: Any, slots: Any, ring_b8
     time_ns = started
     while True:
         seen = load_acquire(signal, SIGNAL_SEQUENCE)
-        count = choose_batch(patches, places, states, slots, ring_b8, cursors, open_models, closing_models, models,
-                             masks, cost_ns, windows, closed, rows, time_ns)  # fmt: skip
+        count = choose_batch(streams, shelf, windows, closed, rows, time_ns)
         waited = time_ns - started
         if count or waited >= timeout_ns or load_acquire(control, STOP):
             return count

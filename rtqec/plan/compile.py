@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import stim
 
-from rtqec.config import Config, PatchTable, PlanTable, WindowTable
+from rtqec.config import Config, LadderTable, PatchTable, PlanTable, WindowTable
 from rtqec.errors import PlanError
 from rtqec.layout import LayerLayout
+from rtqec.plan.erasure import erased_models
 from rtqec.plan.experiment import Experiment, ExperimentSource
 from rtqec.plan.folding import FoldProgram, fold_programs
-from rtqec.plan.model import EDGE_ROUNDS, ErrorTable, WindowModel, error_table, window_model
+from rtqec.plan.model import EDGE_ROUNDS, ErrorTable, WindowModel, error_table
 from rtqec.plan.rounds import RoundMap, round_map
 from rtqec.plan.schedule import windows_of_shot
+from rtqec.plan.windows import ClosingKey, ModelShelf, WindowShapes, endless_windows, finite_windows, first_rows
 from rtqec.wire import OBSERVABLES_MAX
 
 _PIECE_ROUNDS_MIN = 5 * EDGE_ROUNDS
@@ -47,8 +49,11 @@ class Plan:
         bulk_layer: Every further round of an endless stream, or None.
         last_layer: The data readout.
         models: Distinct window models; equal ones are shared.
-        open_windows: Model of window k of a shot that goes on; the last entry stands for all later ones (endless).
-        closing_windows: Model of the window k (same convention) that ends with the shot after L rounds, by (k, L).
+        shapes: The windows of each way of matching, "plain" and "correlated", that this patch may use.
+        num_rows: Different beginnings of windows; see `plan.windows`.
+        multiples: Commit regions that a window may decide at once.
+        erased: By the number of a window's model: for each of its rounds the number of the model that knows that it was
+            lost, or -1; see `plan.erasure`.
         experiment: The experiment that it was derived from; of an endless one, a finite piece.
         rounds: The rounds of that experiment.
         errors: Its error model.
@@ -64,8 +69,10 @@ class Plan:
     bulk_layer: Layer | None
     last_layer: Layer
     models: tuple[WindowModel, ...]
-    open_windows: tuple[int, ...]
-    closing_windows: dict[tuple[int, int], int]
+    shapes: dict[str, WindowShapes]
+    num_rows: int
+    multiples: tuple[int, ...]
+    erased: dict[int, tuple[int, ...]]
     num_sweep_bits: int
     distance: int
     experiment: Experiment = field(repr=False)
@@ -97,34 +104,43 @@ class Plan:
         assert self.bulk_layer is not None
         return self.bulk_layer
 
+    @property
+    def own_shapes(self) -> WindowShapes:
+        """The windows that are decoded while there is time."""
+        return self.shapes[self.table.matching]
+
+    def row(self, start: int) -> int:
+        """The row of a window that begins with round `start`."""
+        return min(start // self.window.commit_rounds, self.num_rows - 1)
+
     def window_indices(self, num_rounds: int) -> list[int]:
-        """The model of each window of a shot of `num_rounds` rounds.
+        """The model of each window of a shot of `num_rounds` rounds that is decoded in time.
 
         Raises:
             KeyError: The plan has no windows for such a short shot.
         """
-        windows = windows_of_shot(num_rounds, self.window)
-        clamp = len(self.open_windows) - 1
-        indices = [self.open_windows[min(w.index, clamp)] for w in windows[:-1]]
-        last = windows[-1]
-        return [*indices, self.closing_windows[self.closing_key(last.index), last.stop - last.start]]
-
-    def closing_key(self, window_index: int) -> int:
-        """The k of `closing_windows` for a shot's window."""
-        return min(window_index, len(self.open_windows) - 1) if self.endless else window_index
+        *windows, last = windows_of_shot(num_rounds, self.window)
+        own = self.own_shapes
+        indices = [own.open[self.row(w.start), 1, False] for w in windows]
+        return [*indices, own.closing[self.row(last.start), last.stop - last.start, False]]
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of all that decides a correction, hex."""
+        """sha256 of all that decides a correction while there is time and nothing is lost, hex.
+
+        What a window may step down to is left out, so that a controller, which carries the tag, need not be set up
+        anew when the ladder changes.
+        """
         digest = hashlib.sha256(b"rtqec plan 1\n")
         digest.update(f"{self.table.matching} {self.num_rounds} {self.num_observables} {self.layout}\n".encode())
         digest.update(f"{self.window.commit_rounds} {self.window.buffer_rounds}\n".encode())
         for layer in (*self.first_layers, self.bulk_layer, self.last_layer):
             digest.update(b"none" if layer is None else f"{layer.num_measurements} {layer.num_detectors}\n".encode())
             digest.update(layer.program.content if layer and layer.program else b"events")
-        for model in self.models:
-            digest.update(model.content.encode())
-        digest.update(repr((self.open_windows, sorted(self.closing_windows.items()))).encode())
+        for windows, last in ((self.own_shapes.open, 1), (self.own_shapes.closing, self.window.rounds)):
+            for key, model in sorted(windows.items()):
+                if key[1] <= last and not key[2]:
+                    digest.update(f"{key} {self.models[model].content}\n".encode())
         return digest.hexdigest()
 
     @property
@@ -141,7 +157,7 @@ def compile_plan(config: Config, patch: PatchTable) -> Plan:
     """
     table, window = config.tables_of(patch)
     source = ExperimentSource(config, table)
-    return (_compile_endless if source.endless else _compile_finite)(table, window, source)
+    return (_compile_endless if source.endless else _compile_finite)(table, window, config.ladder, source)
 
 
 def compile_plans(config: Config) -> list[Plan]:
@@ -156,21 +172,6 @@ def compile_plans(config: Config) -> list[Plan]:
     return plans
 
 
-class _ModelShelf:
-    """Distinct window models, by content."""
-
-    def __init__(self) -> None:
-        self.models: list[WindowModel] = []
-        self._index: dict[str, int] = {}
-
-    def put(self, model: WindowModel) -> int:
-        """The index of a model equal to this one."""
-        if model.content not in self._index:
-            self._index[model.content] = len(self.models)
-            self.models.append(model)
-        return self._index[model.content]
-
-
 @dataclass(frozen=True)
 class _Derived:
     """An experiment with its rounds, errors and layers."""
@@ -180,18 +181,37 @@ class _Derived:
     errors: ErrorTable
     layers: tuple[Layer, ...]
 
-    def cut(self, layout: LayerLayout, start: int, stop: int, commit_stop: int) -> WindowModel:
-        """The model of one window."""
-        return window_model(self.errors, layout, start, stop, commit_stop)
+    def program_at(self, t: int) -> FoldProgram | None:
+        """How round `t` of the experiment is folded; None behind its end."""
+        return self.layers[t].program if t < len(self.layers) else None
+
+    @property
+    def look_back(self) -> int:
+        """Rounds of raw history that folding needs."""
+        return max((layer.program.look_back for layer in self.layers if layer.program), default=0)
+
+    def errors_for(self, table: PlanTable, matching: str) -> ErrorTable:
+        """The errors that this way of matching is given."""
+        if matching == table.matching:
+            return self.errors
+        return _read_errors(table, matching, self.experiment, self.rounds, self.rounds.layout)
 
 
-def _read_errors(table: PlanTable, experiment: Experiment, rounds: RoundMap, layout: LayerLayout) -> ErrorTable:
-    return error_table(experiment.dem, rounds, layout, table.drop_unobservable and table.matching == "plain")
+def _read_errors(
+    table: PlanTable, matching: str, experiment: Experiment, rounds: RoundMap, layout: LayerLayout
+) -> ErrorTable:
+    return error_table(experiment.dem, rounds, layout, table.drop_unobservable and matching == "plain")
+
+
+def _matchings(table: PlanTable, ladder: LadderTable) -> list[str]:
+    """The ways of matching that a patch may use, its own first."""
+    steps_down = "match" in ladder.fallbacks or "union_find" in ladder.fallbacks
+    return [table.matching, *(["plain"] if steps_down and table.matching != "plain" else [])]
 
 
 def _derive(table: PlanTable, experiment: Experiment) -> _Derived:
     rounds = round_map(table, experiment.circuit, experiment.dem)
-    errors = _read_errors(table, experiment, rounds, rounds.layout)
+    errors = _read_errors(table, table.matching, experiment, rounds, rounds.layout)
     if not 1 <= errors.num_observables <= OBSERVABLES_MAX:
         raise PlanError(
             "[plan]", f"has {errors.num_observables} observables; the bounds are 1 and {OBSERVABLES_MAX}.",
@@ -208,29 +228,36 @@ def _derive(table: PlanTable, experiment: Experiment) -> _Derived:
     return _Derived(experiment, rounds, errors, layers)
 
 
-def _compile_finite(table: PlanTable, window: WindowTable, source: ExperimentSource) -> Plan:
+def _compile_finite(table: PlanTable, window: WindowTable, ladder: LadderTable, source: ExperimentSource) -> Plan:
     derived = _derive(table, source.as_written())
     num_rounds = derived.rounds.num_rounds
     distance = _distance(table, derived.experiment)
     if num_rounds > window.rounds:
         _check_window(window, distance, derived.errors.span)
-    layout = derived.rounds.layout
-    shelf = _ModelShelf()
-    windows = windows_of_shot(num_rounds, window)
-    indices = [shelf.put(derived.cut(layout, w.start, w.stop, w.commit_stop)) for w in windows]
-    last = windows[-1]
+    shelf = ModelShelf(derived.rounds.layout)
+    shapes = {}
+    for matching in _matchings(table, ladder):
+        errors = derived.errors_for(table, matching)
+        shapes[matching], num_rows = finite_windows(errors, num_rounds, window, ladder.multiples, shelf)
+    erased = {}
+    if window.erasures and derived.layers[0].program is not None:
+        own = shapes[table.matching]
+        begins = _begins(own, window, [key for key in own.closing if key[1] <= window.rounds])
+        erased = erased_models(shelf.models, derived.program_at, derived.look_back, begins, num_rounds - 1)
     return Plan(
         table,
         window,
-        layout,
+        derived.rounds.layout,
         derived.errors.num_observables,
         num_rounds,
         derived.layers[:-1],
         None,
         derived.layers[-1],
         tuple(shelf.models),
-        tuple(indices[:-1]),
-        {(last.index, last.stop - last.start): indices[-1]},
+        shapes,
+        num_rows,
+        ladder.multiples,
+        erased,
         _num_sweep_bits(derived),
         distance,
         derived.experiment,
@@ -239,7 +266,7 @@ def _compile_finite(table: PlanTable, window: WindowTable, source: ExperimentSou
     )
 
 
-def _compile_endless(table: PlanTable, window: WindowTable, source: ExperimentSource) -> Plan:
+def _compile_endless(table: PlanTable, window: WindowTable, ladder: LadderTable, source: ExperimentSource) -> Plan:
     """First windows, one bulk window for ever, and a last window for every length at which a stream may end."""
     # Long enough for several windows, so that `rtqec verify` and `check` have something to look at.
     asked = max(_PIECE_ROUNDS_MIN, 2 * window.rounds + window.commit_rounds)
@@ -256,15 +283,17 @@ def _compile_endless(table: PlanTable, window: WindowTable, source: ExperimentSo
     _check_window(window, distance, derived.errors.span)
     _check_bulk(derived.errors)
     first_layers = _first_layers(derived.layers)
-    shelf = _ModelShelf()
-    open_windows = _open_windows(derived, layout, window, shelf)
-    num_first = len(open_windows) - 1
-    closing: dict[tuple[int, int], int] = {}
-    for length in range(window.buffer_rounds + 1, window.rounds + 1):
-        total = length + 2 * EDGE_ROUNDS
-        model = window_model(derived.errors.stitched(total), layout, total - length, total, total)
-        closing[num_first, length] = shelf.put(model)
-    closing |= _short_shots(table, window, source, derived, num_first, shelf)
+    shelf = ModelShelf(layout)
+    tables = {matching: derived.errors_for(table, matching) for matching in _matchings(table, ladder)}
+    num_first = max(first_rows(errors, window, ladder.multiples, shelf) for errors in tables.values())
+    shapes = {}
+    for matching, errors in tables.items():
+        of_rounds = partial(_errors_of_rounds, table, matching, source, derived, errors)
+        shapes[matching] = endless_windows(errors, of_rounds, window, ladder.multiples, num_first, shelf)
+    erased = {}
+    if window.erasures and derived.layers[0].program is not None:
+        begins = _begins(shapes[table.matching], window, [])
+        erased = erased_models(shelf.models, derived.program_at, derived.look_back, begins, None)
     return Plan(
         table,
         window,
@@ -275,8 +304,10 @@ def _compile_endless(table: PlanTable, window: WindowTable, source: ExperimentSo
         derived.layers[len(first_layers)],
         derived.layers[-1],
         tuple(shelf.models),
-        tuple(open_windows),
-        closing,
+        shapes,
+        num_first + 1,
+        ladder.multiples,
+        erased,
         _num_sweep_bits(derived),
         distance,
         derived.experiment,
@@ -285,29 +316,12 @@ def _compile_endless(table: PlanTable, window: WindowTable, source: ExperimentSo
     )
 
 
-def _short_shots(
-    table: PlanTable, window: WindowTable, source: ExperimentSource, derived: _Derived, num_first: int,
-    shelf: _ModelShelf,
-) -> dict[tuple[int, int], int]:  # fmt: skip
-    """Closing windows of streams that end before the bulk is reached."""
-    closing = {}
-    for k in range(num_first):
-        start = k * window.commit_rounds
-        shortest = 1 if k == 0 else window.buffer_rounds + 1
-        for length in range(shortest, window.rounds + 1):
-            errors = _errors_of_rounds(table, source, derived, start + length)
-            if errors is not None:
-                model = window_model(errors, derived.rounds.layout, start, start + length, start + length)
-                closing[k, length] = shelf.put(model)
-    return closing
-
-
 def _errors_of_rounds(
-    table: PlanTable, source: ExperimentSource, derived: _Derived, num_rounds: int
+    table: PlanTable, matching: str, source: ExperimentSource, derived: _Derived, errors: ErrorTable, num_rounds: int
 ) -> ErrorTable | None:
     """The error model of the same experiment with another number of rounds, or None where there is no such thing."""
     if num_rounds >= 2 * EDGE_ROUNDS:
-        return derived.errors.stitched(num_rounds)
+        return errors.stitched(num_rounds)
     if num_rounds < 2 or not source.stretchable:
         return None
     try:
@@ -315,20 +329,21 @@ def _errors_of_rounds(
     except PlanError:
         return None  # The file's circuit cannot be that short; such a shot is refused while running.
     rounds = round_map(table, experiment.circuit, experiment.dem)
-    return _read_errors(table, experiment, rounds, derived.rounds.layout) if rounds.num_rounds == num_rounds else None
+    if rounds.num_rounds != num_rounds:
+        return None
+    return _read_errors(table, matching, experiment, rounds, derived.rounds.layout)
 
 
-def _open_windows(derived: _Derived, layout: LayerLayout, window: WindowTable, shelf: _ModelShelf) -> list[int]:
-    """The first windows up to the one that repeats; by `EDGE_ROUNDS` the beginning is forgotten."""
-    commit = window.commit_rounds
-    count = -(-EDGE_ROUNDS // commit) + 1
-    errors = derived.errors.stitched(count * commit + window.rounds + EDGE_ROUNDS)
-    indices = [
-        shelf.put(window_model(errors, layout, k * commit, k * commit + window.rounds, (k + 1) * commit))
-        for k in range(count)
-    ]
-    num_first = next(k for k in range(count) if len(set(indices[k:])) == 1)
-    return indices[: num_first + 1]
+def _begins(shapes: WindowShapes, window: WindowTable, closing: list[ClosingKey]) -> dict[int, list[int]]:
+    """The rounds at which the windows begin that are decoded while all goes well, by the number of their model."""
+    begins: dict[int, list[int]] = {}
+    for (row, multiple, past), number in shapes.open.items():
+        if multiple == 1 and not past:
+            begins.setdefault(number, []).append(row * window.commit_rounds)
+    for key in closing:
+        if not key[2]:
+            begins.setdefault(shapes.closing[key], []).append(key[0] * window.commit_rounds)
+    return begins
 
 
 def _check_bulk(errors: ErrorTable) -> None:

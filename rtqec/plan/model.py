@@ -287,8 +287,9 @@ class WindowModel:
     """What one kind of window decodes with. Detector `r * layer_bits + slot` is slot `slot` of its round `r`.
 
     Attributes:
-        phase: "first", "bulk", "last" or "whole".
+        phase: "first", "bulk", "last" or "whole"; "resumed" with an open past.
         num_rounds: Rounds that it looks at.
+        past_rounds: Layers behind them, always 0, that stand for rounds before the window.
         commit_rounds: Rounds that it decides.
         num_observables: Observables of the plan; they come first in an answer.
         dem: The sub-model, its seam as observables `num_observables ..`.
@@ -298,6 +299,7 @@ class WindowModel:
 
     phase: str
     num_rounds: int
+    past_rounds: int
     commit_rounds: int
     num_observables: int
     layout: LayerLayout
@@ -308,7 +310,7 @@ class WindowModel:
     @property
     def row_bytes(self) -> int:
         """Bytes of one window's detection events."""
-        return self.num_rounds * self.layout.layer_bytes
+        return (self.num_rounds + self.past_rounds) * self.layout.layer_bytes
 
     @property
     def answer_bytes(self) -> int:
@@ -326,7 +328,9 @@ class WindowModel:
         return digest.hexdigest()
 
 
-def window_model(table: ErrorTable, layout: LayerLayout, start: int, stop: int, commit_stop: int) -> WindowModel:
+def window_model(
+    table: ErrorTable, layout: LayerLayout, start: int, stop: int, commit_stop: int, open_past: bool = False
+) -> WindowModel:
     """The sub-model of the window of rounds [start, stop) that commits [start, commit_stop).
 
     Args:
@@ -335,12 +339,16 @@ def window_model(table: ErrorTable, layout: LayerLayout, start: int, stop: int, 
         start: Its first round; earlier ones act only through the incoming seam.
         stop: The first round that it does not see.
         commit_stop: The first round that it does not decide.
+        open_past: The rounds before are not known, nor what they would have handed on. What reaches into the window
+            from there has an end that may have fired or not: extra detectors behind the last layer, always 0, each
+            of which can be flipped for nothing.
     """
     anchors = [t for t in range(max(0, start - table.error_span), stop) if t in table.by_round]
     fragments = {t: table.by_round[t].fragment(start - t, stop - t, commit_stop - t) for t in anchors}
     seam_nodes = sorted({(t + dt, slot) for t, fragment in fragments.items() for dt, slot in fragment.seam})
     seam_index = {node: table.num_observables + i for i, node in enumerate(seam_nodes)}
-    lines, at = [], start
+    past_rounds = table.span if open_past else 0
+    lines, at = _past_lines(table, layout, start, stop, past_rounds), start
     for t, fragment in fragments.items():
         text = fragment.text
         for dt, slot in fragment.seam:
@@ -352,16 +360,17 @@ def window_model(table: ErrorTable, layout: LayerLayout, start: int, stop: int, 
     used = [
         (t + dt - start) * layout.layer_bits + slot for t, fragment in fragments.items() for dt, slot in fragment.nodes
     ]
-    num_detectors = (stop - start) * layout.layer_bits
-    lines.append(f"detector D{(stop - at) * layout.layer_bits - 1}")
+    num_detectors = (stop - start + past_rounds) * layout.layer_bits
+    lines.append(f"detector D{(stop - at + past_rounds) * layout.layer_bits - 1}")
     if table.num_observables + len(seam_nodes):
         lines.append(f"logical_observable L{table.num_observables + len(seam_nodes) - 1}")
     mask = np.zeros(num_detectors, np.bool_)
     mask[used] = True
     seam = np.array([(t - commit_stop, slot) for t, slot in seam_nodes], np.int64).reshape(-1, 2)
     return WindowModel(
-        _phase(start, stop, table.num_rounds),
+        "resumed" if open_past else _phase(start, stop, table.num_rounds),
         stop - start,
+        past_rounds,
         commit_stop - start,
         table.num_observables,
         layout,
@@ -369,6 +378,21 @@ def window_model(table: ErrorTable, layout: LayerLayout, start: int, stop: int, 
         seam,
         np.packbits(mask, bitorder="little"),
     )
+
+
+def _past_lines(table: ErrorTable, layout: LayerLayout, start: int, stop: int, past_rounds: int) -> list[str]:
+    """The errors that reach into a window from the rounds before it. They decide nothing: those rounds are gone."""
+    lines, ends = [], set()
+    for t in range(start - table.extent, start) if past_rounds else ():
+        for probability, parts in table.by_round[t].errors if t in table.by_round else ():
+            for part in parts:
+                nodes = [(t + dt, slot) for dt, slot in part.detectors]
+                if nodes[0][0] < start <= nodes[-1][0] < stop:
+                    past = (stop - start + start - 1 - nodes[0][0]) * layout.layer_bits + nodes[0][1]
+                    inside = (nodes[-1][0] - start) * layout.layer_bits + nodes[-1][1]
+                    lines.append(f"error({probability:.12g}) D{past} D{inside}")
+                    ends.add(past)
+    return [*lines, *(f"error(0.5) D{end}" for end in sorted(ends))]
 
 
 def _phase(start: int, stop: int, num_rounds: int) -> str:

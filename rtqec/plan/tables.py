@@ -100,6 +100,7 @@ def _describe(patch: np.void, plan: Plan, programs: _Programs) -> None:
     patch["bulk_layer"] = programs.put(plan.bulk_layer) if plan.bulk_layer else -1
     patch["last_layer"] = programs.put(plan.last_layer)
     patch["num_sweep_bits"] = plan.num_sweep_bits
+    patch["look_back"] = plan.look_back
     # One row more than the look-back: a lost round starts from the one before it.
     patch["history_mask"] = (1 << (plan.look_back + 1).bit_length()) - 1
     patch["history_words"] = max(words_for_bits(plan.layout.measurements_max), 1)

@@ -11,7 +11,7 @@ import zmq
 
 from firmware_sim.sender import Sender
 from rtqec.config import load_config
-from rtqec.feed import Feed
+from rtqec.feed import Feed, Intake
 from rtqec.kernels.records import FeedCounter
 from rtqec.plan import compile_plans
 from rtqec.ring import Ring
@@ -31,14 +31,14 @@ def test_folded_detection_events_equal_the_recorded_ones(recorded_data: Path, tm
     config = load_config(CONFIGS / "sycamore_d5_r05.toml", sets)
     plans = compile_plans(config)
     ring = Ring(plans, config.feed.ring_rounds)
-    telemetry = TelemetryBlock.create(tmp_path / "feed.telemetry", [0])
+    telemetry = TelemetryBlock.create(tmp_path / "feed.telemetry", [0], 16)
     context = zmq.Context()
     push, pull = context.socket(zmq.PUSH), context.socket(zmq.PULL)
     for socket in (push, pull):
         socket.set_hwm(0)
     push.bind("inproc://rounds")
     pull.connect("inproc://rounds")
-    feed = Feed(plans, [0], ring, telemetry, config.feed, pull, np.zeros(2, np.int64))
+    feed = Feed(Intake(plans, [0], ring, telemetry, config.feed), ring, pull, np.zeros(2, np.int64))
     sender = Sender(config, plans)
     rounds = SHOTS * plans[0].rounds.num_rounds
     feed.start()

@@ -8,11 +8,12 @@ import numpy as np
 import pymatching
 import pytest
 
-from rtqec.batch import Streams, WindowBatch
-from rtqec.kernels.window import HELD
-from rtqec.match import Match, Matcher
+from rtqec.batch import WindowBatch
+from rtqec.kernels.ladder import NUM_BUCKETS
+from rtqec.kernels.shot import HELD
+from rtqec.match import Match, Matcher, warm_costs
 from rtqec.plan import Plan
-from tests.harness import closed_plan, make_plan
+from tests.harness import BenchMaker, closed_plan, make_plan
 
 
 @pytest.mark.parametrize("matching", ["plain", "correlated"])
@@ -46,10 +47,9 @@ def test_edges_have_the_syndrome_as_their_boundary(plan_d5: Plan) -> None:
     assert not left.any()
 
 
-def test_a_window_that_cannot_be_paired_leaves_the_others_answered(tmp_path: Path) -> None:
+def test_a_window_that_cannot_be_paired_leaves_the_others_answered(make_bench: BenchMaker, tmp_path: Path) -> None:
     """Of a batch, windows with an odd number of events and no boundary stay unmatched; the others have their answer."""
-    plan = closed_plan(tmp_path)
-    streams = Streams([plan], [0], 1.0, True)
+    streams = make_bench(closed_plan(tmp_path), events=True).streams
     batch, match = WindowBatch(4, streams), Match(streams.models, 4)
     rows = np.array([[3, 0], [1, 0], [0, 0], [0, 1]], np.uint8)
     batch.count, batch.model_index = 4, 0
@@ -64,10 +64,9 @@ def test_a_window_that_cannot_be_paired_leaves_the_others_answered(tmp_path: Pat
     assert batch.answers_b8[:2, 0].tolist() == [1, 0]
 
 
-def test_a_held_window_has_no_answer_and_the_next_has_one(tmp_path: Path) -> None:
+def test_a_held_window_has_no_answer_and_the_next_has_one(make_bench: BenchMaker, tmp_path: Path) -> None:
     """A held batch is not matched, and does not leave its mark on the batch after it."""
-    plan = closed_plan(tmp_path)
-    streams = Streams([plan], [0], 1.0, True)
+    streams = make_bench(closed_plan(tmp_path), events=True).streams
     batch, match = WindowBatch(2, streams), Match(streams.models, 2)
     batch.count, batch.model_index = 1, HELD
     match(batch)
@@ -80,11 +79,14 @@ def test_a_held_window_has_no_answer_and_the_next_has_one(tmp_path: Path) -> Non
 
 
 def test_warming_does_not_change_answers(plan_d3: Plan) -> None:
-    """A matcher answers the same before and after it was warmed."""
+    """A matcher answers the same before and after it was warmed, and its first predictions grow with the events."""
     model = plan_d3.models[0]
     rows = np.packbits(np.random.default_rng(7).random((64, 8 * model.row_bytes)) < 0.05, axis=1, bitorder="little")
     rows &= model.mask_b8
     matcher = Matcher(model, correlated=False)
     before = matcher(rows)
-    matcher.warm()
+    costs = warm_costs(matcher)
     assert np.array_equal(matcher(rows), before)
+    assert costs.shape == (NUM_BUCKETS,)
+    assert (costs > 0).all()
+    assert (np.diff(costs) >= 0).all()

@@ -11,6 +11,7 @@ import stim
 
 from rtqec.errors import PlanError
 from rtqec.layout import LayerLayout
+from rtqec.match import Matcher
 from rtqec.plan import Plan
 from rtqec.plan.experiment import ExperimentSource
 from rtqec.plan.model import EDGE_ROUNDS, ErrorTable, WindowModel, error_table, window_model
@@ -104,6 +105,43 @@ def test_parts_of_the_graph_without_observable_are_dropped_only_when_asked() -> 
     assert (kept.num_errors, dropped.num_errors) == (3, 2)
 
 
+STRADDLING = """
+    error(0.1) D0 D2 L0
+    error(0.2) D1 D5
+    error(0.05) D1 D3 ^ D4 L0
+    error(0.3) D2 D4 L0
+    error(0.15) D0 L0
+    error(0.25) D1 D7
+"""
+
+
+def test_an_open_past_gives_each_straddling_error_an_end_that_costs_nothing() -> None:
+    """What reaches into a window from rounds that are gone becomes an edge to a detector behind its last layer, which
+    flips no observable and can fire for nothing; the rest is as with a closed past."""
+    table = table_of(STRADDLING)
+    closed, opened = window_model(table, LAYOUT, 1, 3, 2), window_model(table, LAYOUT, 1, 3, 2, open_past=True)
+    # Layers 0 and 1 are the window's, 2 is round 0, the last before it; the longest error of the table spans three.
+    assert (opened.num_rounds, opened.past_rounds, opened.phase) == (2, 3, "resumed")
+    past = [(0.1, [((16, 0), ())]), (0.2, [((17, 9), ())]), (0.05, [((17, 1), ())]),
+            (0.5, [((16,), ())]), (0.5, [((17,), ())])]  # fmt: skip
+    assert components(opened) == past + components(closed)
+    assert components(closed) == [(0.05, [((8,), ())]), (0.3, [((0, 8), (0, 1))])]
+    assert opened.seam.tolist() == closed.seam.tolist() == [[0, 0]]
+    known = np.unpackbits(opened.mask_b8, bitorder="little")
+    assert np.flatnonzero(known).tolist() == np.flatnonzero(np.unpackbits(closed.mask_b8, bitorder="little")).tolist()
+    assert (opened.row_bytes, opened.dem.num_detectors) == (5, 40)
+
+
+def test_a_lone_event_at_an_open_past_flips_nothing() -> None:
+    """An event that a straddling error explains is matched with the past, for nothing; with a closed past it must be a
+    rarer error of the window, which flips the observable."""
+    table = table_of("error(0.1) D0 D2\nerror(0.001) D2 L0\nerror(0.01) D4 L0")
+    row = np.array([[1, 0]], np.uint8)
+    assert Matcher(window_model(table, LAYOUT, 1, 3, 3), correlated=False)(row)[0, 0] == 1
+    row = np.array([[1, 0, 0]], np.uint8)
+    assert Matcher(window_model(table, LAYOUT, 1, 3, 3, open_past=True), correlated=False)(row)[0, 0] == 0
+
+
 WINDOWED = {
     "d3": {},
     "d3 commit one": {"window__commit_rounds": 1},
@@ -140,6 +178,48 @@ def test_every_component_is_committed_by_exactly_one_window(name: str) -> None:
                 if committed:
                     found[float(f"{p:.12g}"), tuple(nodes), observables] += 1
     assert found == wanted
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_an_open_past_adds_what_straddles_and_nothing_else(name: str) -> None:
+    """In every window but the first: the components of the closed window, one edge per component of the whole model
+    that reaches into it from before, and one free end per past detector of those."""
+    plan = make_plan(**WINDOWED[name])
+    table, layout = plan.errors, plan.layout
+    for window in windows_of_shot(table.num_rounds, plan.window)[1:]:
+        cut = (window.start, window.stop, window.commit_stop)
+        closed, opened = window_model(table, layout, *cut), window_model(table, layout, *cut, open_past=True)
+        straddling = Counter(
+            (p, tuple((t + anchor, slot) for t, slot in part.detectors))
+            for anchor, errors in table.by_round.items()
+            for p, parts in errors.errors
+            for part in parts
+            if part.first_round + anchor < window.start <= part.detectors[-1][0] + anchor < window.stop
+        )
+        bits = layout.layer_bits
+
+        def node(detector: int, window: Any = window, bits: int = bits) -> tuple[int, int]:
+            """The round and slot of a detector of the window's model."""
+            layer, slot = divmod(detector, bits)
+            rounds = window.stop - window.start
+            return (window.start + layer if layer < rounds else window.start - 1 - (layer - rounds)), slot
+
+        found, free = Counter(), Counter()
+        extra = components(opened)[: len(components(opened)) - len(components(closed))]
+        assert components(opened)[len(extra) :] == components(closed)
+        for p, ((detectors, observables),) in extra:
+            assert observables == ()
+            if len(detectors) == 1:
+                assert p == 0.5
+                free[detectors[0]] += 1
+            else:
+                assert sum(d >= bits * (window.stop - window.start) for d in detectors) == 1
+                found[p, tuple(sorted(node(d) for d in detectors))] += 1
+        assert found == straddling
+        assert free == Counter({max(d) for _, ((d, _),) in extra if len(d) == 2})
+        assert np.array_equal(opened.seam, closed.seam)
+        known = np.unpackbits(opened.mask_b8, bitorder="little")
+        assert not known[bits * (window.stop - window.start) :].any()
 
 
 @pytest.mark.parametrize("name", WINDOWED)

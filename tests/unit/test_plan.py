@@ -85,8 +85,9 @@ def test_the_digest_knows_everything_that_decides_a_correction(plan_d3: Plan) ->
 def test_a_shared_model_is_stored_once(plan_d3: Plan, plan_endless: Plan) -> None:
     """Equal windows share a model: of a finite shot first, bulk, last; of an endless one a bulk that repeats."""
     assert len({model.content for model in plan_d3.models}) == len(plan_d3.models)
-    assert plan_endless.window_indices(30)[1:-1] == [plan_endless.open_windows[-1]] * 7
-    assert len(plan_endless.open_windows) == 2
+    bulk = plan_endless.own_shapes.open[plan_endless.num_rows - 1, 1, False]
+    assert plan_endless.num_rows == 2
+    assert plan_endless.window_indices(30)[1:-1] == [bulk] * 7
 
 
 def test_a_finite_plan_has_the_rounds_of_its_circuit(plan_d3: Plan) -> None:
@@ -208,7 +209,10 @@ def test_a_dem_alone_gives_a_plan_of_detection_events(tmp_path: Path, plan_d3: P
     path.write_text(str(plan_d3.experiment.own_dem))
     config = make_config(plan={"dem": str(path), "distance": 3}, feed__payload="detection_events")
     plan = compile_plan(config, config.patch[0])
-    assert [m.content for m in plan.models] == [m.content for m in plan_d3.models]
+    for windows, expected in ((plan.own_shapes.open, plan_d3.own_shapes.open),
+                              (plan.own_shapes.closing, plan_d3.own_shapes.closing)):  # fmt: skip
+        contents = {key: plan.models[model].content for key, model in windows.items()}
+        assert contents == {key: plan_d3.models[model].content for key, model in expected.items()}
     assert all(layer.program is None for layer in plan.first_layers)
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rtqec.errors import FaultError
 from rtqec.kernels.histogram import NUM_BINS
 from rtqec.kernels.records import FeedCounter, PathCounter
 from rtqec.telemetry import TelemetryBlock
+from rtqec.wire import Rung
+
+JOURNAL = 16
 
 
 def test_a_reader_sees_what_the_lane_writes(tmp_path: Path) -> None:
     """An attached block shows the writer's counters, also those written later, and cannot write them."""
     path = tmp_path / "deep" / "lane0.telemetry"
-    written = TelemetryBlock.create(path, [7, 3])
+    written = TelemetryBlock.create(path, [7, 3], JOURNAL)
     seen = TelemetryBlock.attach(path)
     written.feed_counters[1, FeedCounter.ROUNDS] = 5
     written.path_counters[0, PathCounter.WINDOWS] = 6
@@ -32,22 +36,27 @@ def test_a_reader_sees_what_the_lane_writes(tmp_path: Path) -> None:
 
 def test_totals_sum_over_patches_and_the_unknown(tmp_path: Path) -> None:
     """Totals name every counter once, summed over patches and, for the feed, messages of no known patch."""
-    block = TelemetryBlock.create(tmp_path / "block", [0, 1])
+    block = TelemetryBlock.create(tmp_path / "block", [0, 1], JOURNAL)
     block.feed_counters[:] = 1
     block.path_counters[:] = 10
+    block.rung_counts[:] = 100
     totals = block.totals()
-    assert set(totals) == {c.name.lower() for c in FeedCounter} | {c.name.lower() for c in PathCounter}
-    assert {totals[c.name.lower()] for c in FeedCounter} == {3}
-    assert {totals[c.name.lower()] for c in PathCounter} == {20}
+    names = [c.name.lower() for c in (*FeedCounter, *PathCounter)] + [f"rung_{rung.name.lower()}" for rung in Rung]
+    # A name that ingest and the path share would hide one of the two counters.
+    assert sorted(totals) == sorted(names)
+    assert sorted(set(totals.values())) == [3, 20, 200]
 
 
 def test_arrays_do_not_overlap(tmp_path: Path) -> None:
     """Filling one array of a block leaves the others as they were."""
-    block = TelemetryBlock.create(tmp_path / "block", [4, 5, 6])
-    arrays = (block.feed_counters, block.path_counters, block.service_counts)
+    block = TelemetryBlock.create(tmp_path / "block", [4, 5, 6], JOURNAL)
+    arrays = (
+        block.feed_counters, block.path_counters, block.service_counts, block.rung_counts, block.written, block.resets,
+        block.journal_sent, block.journal.view(np.uint8),
+    )  # fmt: skip
     for value, array in enumerate(arrays, start=1):
         array[:] = value
-    assert [(array == value).all() for value, array in enumerate(arrays, start=1)] == [True] * 3
+    assert [(array == value).all() for value, array in enumerate(arrays, start=1)] == [True] * len(arrays)
     assert block.patch_ids.tolist() == [4, 5, 6]
 
 
@@ -55,7 +64,7 @@ def test_arrays_do_not_overlap(tmp_path: Path) -> None:
 def test_a_foreign_file_is_refused(tmp_path: Path, damage: str) -> None:
     """A file that is no block of this version is refused by its path."""
     path = tmp_path / "block"
-    TelemetryBlock.create(path, [0])
+    TelemetryBlock.create(path, [0], JOURNAL)
     octets = bytearray(path.read_bytes())
     if damage == "magic":
         octets[0] ^= 1
@@ -69,7 +78,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, damage: str) -> None:
 def test_a_new_lane_starts_from_zero(tmp_path: Path) -> None:
     """A block made anew forgets the old one, whose readers keep what they had mapped."""
     path = tmp_path / "block"
-    old = TelemetryBlock.create(path, [0])
+    old = TelemetryBlock.create(path, [0], JOURNAL)
     old.feed_counters[:] = 9
-    assert not TelemetryBlock.create(path, [0]).feed_counters.any()
+    assert not TelemetryBlock.create(path, [0], JOURNAL).feed_counters.any()
     assert (old.feed_counters == 9).all()

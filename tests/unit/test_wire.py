@@ -20,7 +20,7 @@ def test_function_ids_are_those_of_cudaq_realtime(name: str, identity: int) -> N
 
 def test_sizes_and_places_are_those_of_version_1() -> None:
     """Headers are packed, whole words, and begin with CUDA-Q's 24 bytes."""
-    assert (wire.ROUNDS_HEADER.itemsize, wire.CORRECTION.itemsize) == (80, 136)
+    assert (wire.ROUNDS_HEADER.itemsize, wire.CORRECTION.itemsize) == (80, 144)
     for record in (wire.ROUNDS_HEADER, wire.CORRECTION):
         assert record.itemsize % 8 == 0
         assert sum(record[name].itemsize for name in record.names) == record.itemsize
@@ -31,6 +31,13 @@ def test_sizes_and_places_are_those_of_version_1() -> None:
     assert places == {
         "version": 24, "flags": 26, "patch_id": 28, "sequence": 32, "shot_id": 40, "first_round": 48, "sent_ns": 56,
         "num_rounds": 64, "source_epoch": 66, "bits_per_round": 68, "crc32c": 72, "plan_tag": 76,
+    }  # fmt: skip
+    places = {name: wire.CORRECTION.fields[name][1] for name in wire.CORRECTION.names[7:]}
+    assert places == {
+        "patch_id": 28, "plan_tag": 32, "rung": 36, "reason": 37, "num_observables": 38, "shot_id": 40,
+        "window_index": 48, "first_round": 56, "num_rounds": 64, "frame_status": 68, "last_round_needed": 72,
+        "tainted_since": 80, "sent_ns": 88, "received_ns": 96, "deadline_ns": 104, "published_ns": 112,
+        "confidence": 120, "rounds_lost": 124, "flips": 128, "frame": 136,
     }  # fmt: skip
     assert commit.RESPONSE_MAGIC == wire.RESPONSE_MAGIC
     assert wire.CORRECTION_BYTES - wire.RPC_HEADER_BYTES == commit.RESULT_BYTES
@@ -72,9 +79,9 @@ def test_a_correction_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        (b"", "0 bytes, but a correction of version 1 has 136"),
-        (correction()[:-1], "135 bytes"),
-        (correction() + b"\0", "137 bytes"),
+        (b"", "0 bytes, but a correction of version 1 has 144"),
+        (correction()[:-1], "143 bytes"),
+        (correction() + b"\0", "145 bytes"),
         (correction(magic=wire.REQUEST_MAGIC), "magic 0x43555152"),
         (correction(version=2), "version 2 is not a correction of version 1"),
     ],
