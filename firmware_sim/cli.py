@@ -13,10 +13,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from firmware_sim.chaos import episode_line, print_chaos, run_chaos
 from firmware_sim.controller import Controller
+from firmware_sim.faults import fault_from_text
 from firmware_sim.loop import run_loop
-from firmware_sim.report import build_report, print_report, problems_of
-from rtqec.config import load_config
+from firmware_sim.report import DaemonCounts, build_report, print_report, problems_of
+from rtqec.config import Config, load_config, with_faults
 from rtqec.errors import ExitCode, RtqecError
 from rtqec.plan import compile_plans
 from rtqec.telemetry import TelemetryBlock, telemetry_path
@@ -36,6 +38,10 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one
 ShotsOption = Annotated[int | None, typer.Option(min=1, help="Shots of each patch; overrides source.shots.")]
 RoundsOption = Annotated[int | None, typer.Option(min=1, help="Rounds of an endless stream; overrides source.rounds.")]
 PeriodOption = Annotated[float | None, typer.Option(help="Round period; overrides pace.period_us.")]
+FaultOption = Annotated[
+    list[str] | None,
+    typer.Option("--fault", help="Add a [[fault]]: NAME:key=value,key=value; drop:probability=0.001. Repeatable."),
+]
 ReportOption = Annotated[Path | None, typer.Option(help="Write the report as JSON to this file.")]
 
 
@@ -47,10 +53,11 @@ def loop(
     rounds: RoundsOption = None,
     period_us: PeriodOption = None,
     set_: SetOption = None,
+    fault: FaultOption = None,
 ) -> None:
     """Start a daemon, feed it, check every correction, report. Exit 1 where a check does not hold."""
     overrides = _overrides(shots, rounds, period_us, set_)
-    loaded = load_config(config, overrides)
+    loaded = _load(config, overrides, fault)
     with _live_progress() as on_progress:
         result = run_loop(loaded, str(config), overrides, _command(), on_progress)
     _finish(result, report)
@@ -64,15 +71,49 @@ def run(
     rounds: RoundsOption = None,
     period_us: PeriodOption = None,
     set_: SetOption = None,
+    fault: FaultOption = None,
 ) -> None:
     """Feed a daemon that runs somewhere, and check every correction. Exit 1 where a check does not hold."""
-    loaded = load_config(config, _overrides(shots, rounds, period_us, set_))
+    loaded = _load(config, _overrides(shots, rounds, period_us, set_), fault)
     controller = Controller(loaded, compile_plans(loaded))
+    # The daemon may have served others before: only what it counts from now on is ours.
+    path = telemetry_path(loaded)
+    block = TelemetryBlock.attach(path) if path.exists() else None
+    before = DaemonCounts.read(block) if block else None
     with _live_progress() as on_progress:
         controller.run(lambda: on_progress(controller))
-    path = telemetry_path(loaded)
-    counters = TelemetryBlock.attach(path).totals() if path.exists() else None
-    _finish(build_report(controller, counters, None, _command()), report)
+    counts = DaemonCounts.read(block) - before if block and before else None
+    _finish(build_report(controller, counts, None, _command()), report)
+
+
+@app.command()
+def chaos(
+    config: ConfigArgument,
+    minutes: Annotated[float, typer.Option(min=0.01, help="How long streams last, all together.")] = 10.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that goes wrong.")] = 1,
+    report: ReportOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Let everything go wrong around a daemon, and check every correction to the bit. Exit 1 where one is not right."""
+    overrides = ["log.level=warning", *(set_ or [])]
+    loaded = load_config(config, overrides)
+    console = Console(stderr=True, soft_wrap=True)
+
+    def say(episode: dict[str, Any]) -> None:
+        if sys.stderr.isatty():
+            console.print(episode_line(episode), highlight=False)
+
+    result = run_chaos(loaded, str(config), overrides, minutes, seed, _command(), say)
+    if report is not None:
+        report.write_text(json.dumps(result, indent=2) + "\n")
+    print_chaos(Console(soft_wrap=not sys.stdout.isatty()), result)
+    if result["violations"]:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _load(path: Path, overrides: list[str], faults: list[str] | None) -> Config:
+    """The configuration with the faults of the command line."""
+    return with_faults(load_config(path, overrides), [fault_from_text(text) for text in faults or []])
 
 
 def _overrides(shots: int | None, rounds: int | None, period_us: float | None, set_: list[str] | None) -> list[str]:
