@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_sim.controller import Controller
+from firmware_sim.expected import missed_rounds
 from firmware_sim.loop import DaemonProcess
 from firmware_sim.replay import Invariants, Replay
 from firmware_sim.report import DaemonCounts, build_report
@@ -85,5 +86,5 @@ def run_shots(
         build_report(controller, counts, None, ""),
         wrong,
         account.corrections,
-        controller.sender.lost_rounds(0),
+        missed_rounds(config, controller.sender, 0),
     )

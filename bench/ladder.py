@@ -31,8 +31,8 @@ from matplotlib import pyplot as plt
 NOISE = 0.003
 SEED = 20261120
 CASES = {
-    5: {"shots": 20_000, "period_us": 6.0, "budgets_us": [8, 12, 16, 24, 32, 48, 100]},
-    7: {"shots": 10_000, "period_us": 10.0, "budgets_us": [12, 16, 24, 32, 48, 64, 100, 200]},
+    5: {"shots": 10_000, "period_us": 6.0, "budgets_us": [8, 12, 16, 24, 32, 48, 100]},
+    7: {"shots": 5_000, "period_us": 10.0, "budgets_us": [12, 16, 24, 32, 48, 64, 100, 200]},
 }
 POLICIES: dict[str, dict[str, Any]] = {
     "ladder": {"matching": "correlated", "fallbacks": ["match", "catch_up", "union_find"]},

@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from firmware_sim.controller import Controller
+from firmware_sim.expected import missed_rounds
 from firmware_sim.loop import DaemonProcess
 from firmware_sim.replay import Invariants, Replay
 from firmware_sim.report import DaemonCounts, build_report, machine, problems_of
@@ -175,7 +176,7 @@ def _episode(
         sent = controller.sender.shots[p]
         assert sent is not None
         replay = Replay(plan, sent, config.feed.payload == "detection_events")
-        invariants.add(replay.check(account.corrections, controller.sender.lost_rounds(p)))
+        invariants.add(replay.check(account.corrections, missed_rounds(config, controller.sender, p)))
     said = report["daemon"]
     return {
         "episode": number,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_sim.faults import rounds_of
 from firmware_sim.kernels.records import FATES_LOST, Fate, FaultKind
 from firmware_sim.kernels.turns import (
     ARRIVED,
@@ -55,6 +56,18 @@ def expected_counts(config: Config, plans: list[Plan], sender: Sender) -> dict[s
         ring_rounds = ring_capacity(config.feed.ring_rounds, plan.window.rounds)
         _count_rounds(sender, p, fates[gone], ring_rounds // 2 - 1, counts)
     return dict(counts)
+
+
+def missed_rounds(config: Config, sender: Sender, p: int) -> NDArray[np.int64]:
+    """Rounds of a patch that the daemon never placed: lost, or out of turn by more than it waits for.
+
+    Returns:
+        int64, shape (n, 2): shot and round, in order.
+    """
+    if sender.faults is None:
+        return np.zeros((0, 2), np.int64)
+    fates = sender.faults.fates_of(p).copy()
+    return rounds_of(fates[_walk_turns(config, sender, p, fates, Counter())])
 
 
 def _walk_turns(config: Config, sender: Sender, p: int, fates: NDArray[Any], counts: Counter[str]) -> NDArray[np.bool_]:

@@ -157,18 +157,22 @@ class Faults:
     def lost_rounds(self, patch_index: int) -> NDArray[np.int64]:
         """Rounds of a patch that never reached the daemon intact, int64, shape (n, 2): shot and round, in order."""
         fates = self.fates_of(patch_index)
-        lost = fates[(fates["fate"] & FATES_LOST) != 0]
-        counts = lost["num_rounds"]
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        rounds = np.stack([np.repeat(lost["shot"], counts), np.repeat(lost["first_round"], counts) + within], axis=1)
-        ordered: NDArray[np.int64] = rounds[np.lexsort((rounds[:, 1], rounds[:, 0]))]
-        return ordered
+        return rounds_of(fates[(fates["fate"] & FATES_LOST) != 0])
 
     def reordered(self, patch_index: int) -> NDArray[Any]:
         """Messages of a patch that were held back, `FATE_ENTRY`: each left after sequence number `after`."""
         fates = self.fates_of(patch_index)
         held: NDArray[Any] = fates[(fates["fate"] & Fate.REORDERED) != 0]
         return held
+
+
+def rounds_of(fates: NDArray[Any]) -> NDArray[np.int64]:
+    """The rounds of messages, `FATE_ENTRY`, as int64, shape (n, 2): shot and round, in order."""
+    counts = fates["num_rounds"]
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    rounds = np.stack([np.repeat(fates["shot"], counts), np.repeat(fates["first_round"], counts) + within], axis=1)
+    ordered: NDArray[np.int64] = rounds[np.lexsort((rounds[:, 1], rounds[:, 0]))]
+    return ordered
 
 
 def _kind(table: FaultTable) -> FaultKind:

@@ -95,7 +95,7 @@ class Replay:
 
     def _check_shot(self, shot: int, mine: NDArray[Any], lost: list[int], found: Invariants) -> None:
         layers_b8 = self.layers_b8(shot, lost) if lost else self._clean_b8[shot]
-        found.wrong_flips += len(self._decoder.replay(layers_b8, mine, lost))
+        found.wrong_flips += len(self._decoder.replay(layers_b8, mine, () if self._events else lost))
         answers = np.zeros(self._num_rounds, np.int64)
         for correction in mine[(mine["flags"] & CorrectionFlag.AMENDMENT) == 0]:
             first = int(correction["first_round"])

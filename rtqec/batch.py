@@ -85,9 +85,10 @@ class Streams:
         plans: One per patch.
         patch_ids: Their ids.
         budgets_us: Service time that a window of each may take.
-        ladder: `[ladder]`.
+        ladder: `[ladder]`, as the plans were compiled with.
         ring: Where their rounds lie.
         telemetry: Its `path_counters` are written by the stages.
+        events: Whether the feed carries detection events.
 
     Attributes:
         models: The distinct models, and what decodes each.
@@ -105,8 +106,9 @@ class Streams:
 
     def __init__(
         self, plans: list[Plan], patch_ids: list[int], budgets_us: list[float], ladder: LadderTable, ring: Ring,
-        telemetry: TelemetryBlock,
+        telemetry: TelemetryBlock, events: bool = False,
     ) -> None:  # fmt: skip
+        self._events = events
         self.models: list[tuple[WindowModel, Engine]] = []
         self._known: dict[tuple[str, Engine], int] = {}
         self.quantile = ladder.quantile
@@ -114,7 +116,7 @@ class Streams:
         self.aheads = np.zeros(len(plans), WINDOW_STATE)
         self.patches = np.zeros(len(plans), WINDOW_PATCH)
         self.ladders = [ladder_steps(plan, ladder) for plan in plans]
-        self.multiples = np.array(ladder.multiples, np.int64)
+        self.multiples = np.array(plans[0].multiples, np.int64)
         open_models: list[int] = []
         closing_models: list[int] = []
         steps: list[tuple[int, int, int]] = []
@@ -159,6 +161,9 @@ class Streams:
 
     def _lay_erased(self, plan: Plan, engine: Engine) -> dict[int, list[int]]:
         """The models of windows with a lost round, for the patch's own matching."""
+        if self._events:
+            # A lost round of detection events is no erasure of measurements: what its neighbours say still stands.
+            return {}
         return {
             self._shelve(plan.models[number], engine): [
                 HELD if other < 0 else self._shelve(plan.models[other], engine) for other in others
@@ -212,7 +217,7 @@ def _backlog_rounds(ladder: LadderTable, patch: np.void) -> int:
     """Rounds that may wait for an answer. The ring keeps as many again, and a window, for those that are held."""
     ring_rounds, window_rounds = int(patch["ring_rounds"]), int(patch["window_rounds"])
     if ladder.backlog_rounds == "auto":
-        return ring_rounds // 4
+        return max(ring_rounds // 4, window_rounds)
     if not window_rounds <= ladder.backlog_rounds <= ring_rounds // 2 - window_rounds:
         raise ConfigError(
             "[ladder] backlog_rounds", f"is {ladder.backlog_rounds}, but the window has {window_rounds} rounds and the "

@@ -112,7 +112,7 @@ class LadderTable(_Table):
     fallbacks: list[Literal["match", "catch_up", "union_find", "hold"]] = ["match", "catch_up", "union_find"]
     catch_up: Annotated[list[Annotated[int, Field(ge=2, le=16)]], Field(max_length=4)] = [2, 4]
     backlog_rounds: Positive | Literal["auto"] = "auto"
-    quantile: Annotated[float, Field(ge=0.5, le=0.999)] = 0.99
+    quantile: Annotated[float, Field(ge=0.5, le=0.9999)] = 0.999
 
     @model_validator(mode="after")
     def _orderly(self) -> LadderTable:

@@ -65,8 +65,9 @@ class Lane:
             ) from error  # fmt: skip
         self.telemetry.digests[:] = [list(bytes.fromhex(plan.digest)) for plan in self.plans]
         ring = Ring(self.plans, config.feed.ring_rounds)
+        events = config.feed.payload == "detection_events"
         budgets_us = [patch.budget_us or config.deadline.budget_us for patch in config.patch]
-        streams = Streams(self.plans, patch_ids, budgets_us, config.ladder, ring, self.telemetry)
+        streams = Streams(self.plans, patch_ids, budgets_us, config.ladder, ring, self.telemetry, events)
         waiting = np.array(config.lane.waiting_ns, np.int64)
         intake = Intake(self.plans, patch_ids, ring, self.telemetry, config.feed)
         self.feed = Feed(intake, ring, rounds, waiting)

@@ -287,7 +287,7 @@ class Bench:
         if fallbacks or backlog_rounds != UNBOUNDED:
             # As in a lane, where both come from one [ladder]: compiled code counts by the one and reads the other.
             assert all(plan.multiples == ladder.multiples for plan in plans)
-        self.streams = Streams(plans, ids, [budget_us] * len(plans), ladder, self.ring, self.telemetry)
+        self.streams = Streams(plans, ids, [budget_us] * len(plans), ladder, self.ring, self.telemetry, events)
         self.streams.patches["backlog_rounds"] = backlog_rounds
         payload = "detection_events" if events else "measurements"
         table = FeedTable(endpoint=ENDPOINT, round_period_us=1.0, payload=payload, **feed)

@@ -16,7 +16,7 @@ NUM_BUCKETS = 32
 _EXACT = 16
 _STEP = 0.05
 """How far one window moves a quantile, relative: outliers count as one window, however long they took."""
-_FORGET = 0.0002
+_FORGET = 0.00002
 _POPCOUNT = np.array([byte.bit_count() for byte in range(256)], np.int64)
 
 

@@ -230,7 +230,8 @@ class Lane:
             first.append(bench.carry())
             epoch = int(bench.feed_states[p]["epoch"])
             source.speaker.epoch, source.speaker.sequence = (epoch + 1) % (1 << 16), 0
-            messages, flips = source.shot((1 << 63) + source.next_shot)
+            shot_id = (1 << 63) + source.next_shot
+            messages, flips = source.shot(shot_id)
             source.next_shot += 1
             for message in messages:
                 bench.ingest(message, received_ns=self.time_ns)
@@ -238,16 +239,11 @@ class Lane:
                 first.append(bench.carry())
             corrections = np.concatenate(first)
             mine = corrections[corrections["patch_id"] == p]
-            check_cover(mine[_begin(mine) :])
-            check_decoded(mine, int(mine[-1]["shot_id"]), flips)
-            assert mine[-1]["shot_id"] >= 1 << 63
+            begins = np.flatnonzero(mine["first_round"] == 0)
+            check_cover(mine[begins[0] :])
+            check_decoded(mine[begins[-1] :], shot_id, flips)
             source.coming, source.held, source.sent = iter(()), [], messages
             self.good_shots += 1
-
-
-def _begin(corrections: np.ndarray) -> int:
-    """The first correction that begins a shot."""
-    return int(np.flatnonzero(corrections["first_round"] == 0)[0])
 
 
 def fuzz(num_inputs: int, seed: int, folder: Path) -> dict[str, Any]:

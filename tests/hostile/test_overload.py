@@ -184,6 +184,23 @@ def test_rounds_that_pile_up_are_answered_at_once_and_decoded_later(make_bench: 
     check_decoded(stream.by_rounds(1), 1, stream.expected[1])
 
 
+@pytest.mark.parametrize("num_rounds", range(13, 29))
+def test_catching_up_ends_where_the_shot_does(make_bench: BenchMaker, num_rounds: int) -> None:
+    """Whatever its length, a shot that was held whole is amended whole, in as few windows as the ladder allows; none
+    but the last looks at the readout."""
+    plan = make_plan(plan__rounds="endless", ladder__fallbacks=("catch_up",))
+    bench = make_bench(plan, fallbacks=("catch_up",), backlog_rounds=8)
+    stream = Stream(bench, plan, num_rounds=num_rounds)
+    corrections = stream.at_once(0)
+    (shot,) = check_cover(corrections)
+    assert shot.num_held == shot.num_amended == num_rounds
+    ends = corrections["first_round"][1:-1] + corrections["num_rounds"][1:-1] + plan.window.buffer_rounds
+    assert (ends < num_rounds).all()
+    assert len(corrections) <= 2 + num_rounds // 6
+    assert corrections["frame_status"][-1] == CLEAN
+    assert stream.wrong(0, corrections) == []
+
+
 def test_what_is_held_after_an_amendment_stands_on_it(make_bench: BenchMaker) -> None:
     """The frame of every correction is the XOR of all flips of its shot so far, also where rounds are held again before
     those held first have all been decoded."""
