@@ -17,8 +17,7 @@ from rtqec.union_find import UnionFind
 _WARM_SEED = 20261120
 _WARM_ROWS = 48
 _WARM_DENSITIES = (0.003, 0.03, 0.1, 0.5)
-"""From less than any surface code has to what a burst may bring, so that the decoder's own memory has grown, and its
-cost is known, before READY."""
+"""Of random events: up to what a burst may bring."""
 _OVERHEAD_NS = 5_000
 """What the rest of the path adds to a decoding, until that is learned."""
 
@@ -69,31 +68,42 @@ class Matcher:
 
 
 def warm_costs(decoder: Matcher | UnionFind) -> NDArray[np.float64]:
-    """Decode random windows, dense ones too, so that the decoder's memory has grown to what it will need.
+    """Decode windows of the model's own noise, and random dense ones, so that the decoder's memory has grown.
 
     Returns:
-        float64, shape (NUM_BUCKETS,): what a window took, by its number of events, ns: a first guess of its cost.
+        float64, shape (NUM_BUCKETS,): what a window took, by its number of events, ns: a first guess of its cost. For
+        as many events as the noise brings, that of the noise: events strewn at random cost more.
     """
     rng = np.random.default_rng(_WARM_SEED)
     model = decoder.model
-    shape = (_WARM_ROWS // len(_WARM_DENSITIES), 8 * model.row_bytes)
-    costs = np.zeros(NUM_BUCKETS)
+    events, _, _ = model.dem.compile_sampler(seed=_WARM_SEED).sample(_WARM_ROWS)
+    costs = _measure(decoder, np.packbits(events, axis=1, bitorder="little"))
+    most = int(np.flatnonzero(costs).max(initial=-1))
     for density in _WARM_DENSITIES:
-        rows = np.packbits(rng.random(shape) < density, axis=1, bitorder="little") & model.mask_b8
-        for row in rows:
-            started = time.perf_counter_ns()
-            try:
-                decoder(row[np.newaxis])
-            except ValueError:  # A part of the graph without boundary takes only even numbers of events.
-                continue
-            bucket = bucket_of(int(np.bitwise_count(row).sum()))
-            took = time.perf_counter_ns() - started + _OVERHEAD_NS
-            costs[bucket] = min(costs[bucket] or took, took)
+        strewn = rng.random((_WARM_ROWS // len(_WARM_DENSITIES), 8 * model.row_bytes)) < density
+        found = _measure(decoder, np.packbits(strewn, axis=1, bitorder="little"))
+        rarer = (np.arange(NUM_BUCKETS) > most) & (costs == 0)
+        costs[rarer] = found[rarer]
     known = np.flatnonzero(costs)
     if not len(known):
         return np.full(NUM_BUCKETS, float(_OVERHEAD_NS))
     # More events never cost less.
     return np.maximum.accumulate(np.interp(np.arange(NUM_BUCKETS), known, costs[known]))
+
+
+def _measure(decoder: Matcher | UnionFind, rows_b8: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The least that a window with so many events took, ns, by bucket; 0 where there was none."""
+    costs = np.zeros(NUM_BUCKETS)
+    for row in rows_b8 & decoder.model.mask_b8:
+        started = time.perf_counter_ns()
+        try:
+            decoder(row[np.newaxis])
+        except ValueError:  # A part of the graph without boundary takes only even numbers of events.
+            continue
+        bucket = bucket_of(int(np.bitwise_count(row).sum()))
+        took = time.perf_counter_ns() - started + _OVERHEAD_NS
+        costs[bucket] = min(costs[bucket] or took, took)
+    return costs
 
 
 class Match:

@@ -5,7 +5,9 @@ Little-endian, packed, whole 64-bit words. The first 24 bytes of each are the he
 
 A rounds message is `ROUNDS_HEADER`, then the optional blocks in the order of their flags (sweep bits before the
 rounds), each padded to 8 bytes; `num_rounds * ceil(bits_per_round / 8)` bytes of rounds are padded to 8 together.
-A correction is one `CORRECTION`: `flips` and `frame` carry one bit per observable, LSB first, in one word each.
+A correction is one `CORRECTION`: `flips` and `frame` carry one bit per observable, LSB first, in one word each. It
+answers rounds `first_round` to `first_round + num_rounds - 1`; where more than 2^32 - 1 rounds are gone at once,
+`num_rounds` says 2^32 - 1, and the next correction's `first_round` where the gap ended.
 """
 
 from __future__ import annotations
