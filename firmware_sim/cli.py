@@ -103,7 +103,10 @@ def chaos(
         if sys.stderr.isatty():
             console.print(episode_line(episode), highlight=False)
 
-    result = run_chaos(loaded, str(config), overrides, minutes, seed, _command(), say)
+    try:
+        result = run_chaos(loaded, str(config), overrides, minutes, seed, _command(), say)
+    except KeyboardInterrupt:
+        raise _stopped_by_the_user() from None
     if report is not None:
         report.write_text(json.dumps(result, indent=2) + "\n")
     print_chaos(Console(soft_wrap=not sys.stdout.isatty()), result)
@@ -120,6 +123,12 @@ def _overrides(shots: int | None, rounds: int | None, period_us: float | None, s
     """The short options as `--set` pairs."""
     pairs = {"source.shots": shots, "source.rounds": rounds, "pace.period_us": period_us}
     return [*(set_ or []), *(f"{key}={value}" for key, value in pairs.items() if value is not None)]
+
+
+def _stopped_by_the_user() -> typer.Exit:
+    """Say that a run has no result; the exit to raise."""
+    typer.echo("stopped by the user; the run is not complete, and no report was written.", err=True)
+    return typer.Exit(INTERRUPTED)
 
 
 def _command() -> str:
@@ -164,8 +173,7 @@ class _live_progress:  # noqa: N801 (reads as the statement it is used in)
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._progress.stop()
         if kind is KeyboardInterrupt:
-            typer.echo("stopped by the user; the run is not complete, and no report was written.", err=True)
-            raise typer.Exit(INTERRUPTED)
+            raise _stopped_by_the_user()
 
     def _update(self, controller: Controller) -> None:
         self._progress.update(
