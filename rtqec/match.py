@@ -9,6 +9,7 @@ import pymatching
 from numpy.typing import NDArray
 
 from rtqec.batch import Engine, WindowBatch
+from rtqec.few_events import FewEvents, worthwhile
 from rtqec.kernels.ladder import NUM_BUCKETS, bucket_of
 from rtqec.kernels.shot import HELD
 from rtqec.plan.model import WindowModel
@@ -67,7 +68,7 @@ class Matcher:
         return found
 
 
-def warm_costs(decoder: Matcher | UnionFind) -> NDArray[np.float64]:
+def warm_costs(decoder: Matcher | FewEvents | UnionFind) -> NDArray[np.float64]:
     """Decode windows of the model's own noise, and random dense ones, so that the decoder's memory has grown.
 
     Returns:
@@ -91,7 +92,7 @@ def warm_costs(decoder: Matcher | UnionFind) -> NDArray[np.float64]:
     return np.maximum.accumulate(np.interp(np.arange(NUM_BUCKETS), known, costs[known]))
 
 
-def _measure(decoder: Matcher | UnionFind, rows_b8: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _measure(decoder: Matcher | FewEvents | UnionFind, rows_b8: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The least that a window with so many events took, ns, by bucket; 0 where there was none."""
     costs = np.zeros(NUM_BUCKETS)
     for row in rows_b8 & decoder.model.mask_b8:
@@ -106,6 +107,19 @@ def _measure(decoder: Matcher | UnionFind, rows_b8: NDArray[np.uint8]) -> NDArra
     return costs
 
 
+def _decoder(model: WindowModel, engine: Engine, batch_windows: int) -> Matcher | FewEvents | UnionFind:
+    """What decodes a model; with a table in front where its own noise often brings few events."""
+    if engine is Engine.UNION_FIND:
+        return UnionFind(model, batch_windows)
+    matcher = Matcher(model, engine is Engine.CORRELATED)
+    if not worthwhile(model):
+        return matcher
+    try:
+        return FewEvents(matcher, batch_windows)
+    except ValueError:  # A part of the graph without boundary takes only even numbers of events.
+        return matcher
+
+
 class Match:
     """The stage: one decoder per distinct window model of the lane.
 
@@ -115,11 +129,7 @@ class Match:
     """
 
     def __init__(self, models: list[tuple[WindowModel, Engine]], batch_windows: int) -> None:
-        self.matchers: list[Matcher | UnionFind] = [
-            UnionFind(model, batch_windows) if engine is Engine.UNION_FIND
-            else Matcher(model, engine is Engine.CORRELATED)
-            for model, engine in models
-        ]  # fmt: skip
+        self.matchers = [_decoder(model, engine, batch_windows) for model, engine in models]
         self._views: list[list[NDArray[np.uint8] | None]] = [[None] * (batch_windows + 1) for _ in models]
         self._partial = False
 
@@ -158,7 +168,9 @@ class Match:
             views[batch.count] = view
         return view
 
-    def _one_by_one(self, batch: WindowBatch, matcher: Matcher | UnionFind, rows: NDArray[np.uint8]) -> None:
+    def _one_by_one(
+        self, batch: WindowBatch, matcher: Matcher | FewEvents | UnionFind, rows: NDArray[np.uint8]
+    ) -> None:
         """After a batch failed: find the windows that cannot be paired, so that the others are answered."""
         answers = np.zeros((batch.count, matcher.model.answer_bytes), np.uint8)
         for i in range(batch.count):

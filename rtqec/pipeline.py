@@ -30,15 +30,15 @@ class Pipeline:
     ) -> None:  # fmt: skip
         self._streams, self._ring = streams, ring
         self._window, self._match, self._commit, self._publish = window, match, commit, publish
-        self._batch = WindowBatch(batch_windows, streams)
+        self.batch = WindowBatch(batch_windows, streams)
 
     def warm(self) -> None:
         """Pay for JIT, matchers and pages before READY."""
         self._ring.warm()
         self._window.warm()
         self._streams.cost_ns[:] = self._match.warm()
-        self._commit.warm(self._batch)
-        self._publish.warm(self._batch)
+        self._commit.warm(self.batch)
+        self._publish.warm(self.batch)
 
     def run(self) -> None:
         """Carry windows until `Ring.stop`."""
@@ -47,7 +47,7 @@ class Pipeline:
 
     def step(self) -> bool:
         """Carry one batch along the path; False where there was none."""
-        batch = self._batch
+        batch = self.batch
         if not self._window(batch):
             return False
         self._match(batch)
