@@ -44,6 +44,10 @@ class ConfigError(RtqecError):
         self.where, self.found, self.reason, self.remedy = where, found, reason, remedy
         super().__init__(f"{where} {found}\n{reason}\n{remedy}")
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str, str, str]]:
+        """How it is told to another process; `Exception` knows only the message in one piece."""
+        return type(self), (self.where, self.found, self.reason, self.remedy)
+
 
 class PlanError(ConfigError):
     """A circuit or detector error model from which no streaming decoder can be made."""

@@ -19,16 +19,22 @@ from rtqec.plan.schedule import WindowRounds, windows_of_shot
 from rtqec.union_find import UnionFind
 from rtqec.wire import CorrectionFlag, Rung
 
+SHOTS_AT_ONCE = 1024
+"""Bounds the memory of a call."""
+
 
 class WindowedDecoder:
     """Decodes finite shots window by window.
 
     Args:
         plan: A plan; of an endless one, shots of any length that it can close.
+        rung: How a call decodes every window; as the plan matches, where not given.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, rung: Rung | None = None) -> None:
         self.plan = plan
+        self._own_rung = Rung.CORRELATED_MATCH if plan.correlated else Rung.MATCH
+        self._rung = self._own_rung if rung is None else rung
         self._matchers: dict[int, Matcher] = {}
         self._decoders: dict[tuple[int, Rung], Matcher | UnionFind] = {}
 
@@ -60,14 +66,17 @@ class WindowedDecoder:
         else:
             multiple = (window.commit_stop - window.start) // plan.window.commit_rounds
             index = shapes.open[row, multiple, open_past]
-        own = rung == (Rung.CORRELATED_MATCH if plan.correlated else Rung.MATCH)
-        if lost is not None and own and index in plan.erased:
-            erased = plan.erased[index][lost - window.start]
-            index = index if erased < 0 else erased
+        if rung == self._own_rung:
+            if lost is not None and index in plan.erased:
+                erased = plan.erased[index][lost - window.start]
+                index = index if erased < 0 else erased
+            return self.matcher(index)
         if (index, rung) not in self._decoders:
             model = plan.models[index]
             self._decoders[index, rung] = (
-                UnionFind(model) if rung == Rung.UNION_FIND else Matcher(model, rung == Rung.CORRELATED_MATCH)
+                UnionFind(model, SHOTS_AT_ONCE)
+                if rung == Rung.UNION_FIND
+                else Matcher(model, rung == Rung.CORRELATED_MATCH)
             )
         return self._decoders[index, rung]
 
@@ -132,12 +141,21 @@ class WindowedDecoder:
         Returns:
             bool, shape (num_shots, num_observables).
         """
+        flips = np.zeros((len(layers_b8), self.plan.num_observables), np.bool_)
+        for start in range(0, len(layers_b8), SHOTS_AT_ONCE):
+            piece = slice(start, start + SHOTS_AT_ONCE)
+            flips[piece] = self._decode_together(layers_b8[piece])
+        return flips
+
+    def _decode_together(self, layers_b8: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """As a call, at most `SHOTS_AT_ONCE` shots."""
         plan, layout = self.plan, self.plan.layout
         residual = layers_b8.copy()
         flips = np.zeros((len(layers_b8), plan.num_observables), np.bool_)
-        for window, matcher in self._windows(layers_b8.shape[1] // layout.layer_bytes):
-            model = matcher.model
-            answer = np.unpackbits(matcher(self._rows(residual, window, model)), axis=1, bitorder="little")
+        for window in windows_of_shot(layers_b8.shape[1] // layout.layer_bytes, plan.window):
+            decoder = self.decoder(window, self._rung)
+            model = decoder.model
+            answer = np.unpackbits(decoder(self._rows(residual, window, model)), axis=1, bitorder="little")
             flips ^= answer[:, : plan.num_observables].astype(np.bool_)
             for bit, (rounds_after, slot) in enumerate(model.seam.tolist(), start=plan.num_observables):
                 byte = (window.commit_stop + rounds_after) * layout.layer_bytes + slot // 8
