@@ -1,7 +1,9 @@
-"""A run of a real daemon against a simulated controller, with what came of every shot."""
+"""Runs of a real daemon against a simulated controller: one with what came of every shot, or one after the other."""
 
 from __future__ import annotations
 
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from firmware_sim.controller import Controller
@@ -17,8 +20,13 @@ from firmware_sim.loop import DaemonProcess
 from firmware_sim.replay import Invariants, Replay
 from firmware_sim.report import DaemonCounts, build_report
 from rtqec.config import Config, load_config, with_faults
-from rtqec.plan import compile_plans
+from rtqec.plan import Plan, compile_plans
 from rtqec.telemetry import TelemetryBlock, telemetry_path
+
+_QUIET_S = 0.1
+_QUIET_MAX_S = 30.0
+_RECOVERY_WINDOWS = 4
+_RECOVERY_PERIOD_US = 100.0
 
 
 @dataclass
@@ -88,3 +96,113 @@ def run_shots(
         account.corrections,
         missed_rounds(config, controller.sender, 0),
     )
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What came of feeding a daemon once.
+
+    Attributes:
+        controller: After its run.
+        counts: What the daemon counted meanwhile.
+        cpu_s: CPU time of the daemon meanwhile, all threads.
+    """
+
+    controller: Controller
+    counts: DaemonCounts
+    cpu_s: float
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """As of `firmware-sim loop`."""
+        return build_report(self.controller, self.counts, None, "")
+
+
+class Feeder:
+    """Feeds one daemon again and again.
+
+    Args:
+        path, overrides: What it was started with.
+        daemon: It.
+        plans: One per patch.
+
+    Attributes:
+        block: What the daemon counts.
+    """
+
+    def __init__(self, path: Path, overrides: list[str], daemon: DaemonProcess, plans: list[Plan]) -> None:
+        self.plans = plans
+        self._path, self._overrides, self._daemon = path, overrides, daemon
+        self._process = psutil.Process(daemon.pid)
+        self.block = TelemetryBlock.attach(telemetry_path(load_config(path, overrides)))
+
+    def config(self, *more: str) -> Config:
+        """The daemon's configuration with further overrides, which only the simulated controller may read."""
+        return load_config(self._path, [*self._overrides, *more])
+
+    def sending(self, rounds: int) -> list[str]:
+        """Overrides with which each patch is sent so many rounds, or the next whole shot, and nothing is compared."""
+        overrides = ["sink.compare=false"]
+        lengths = [plan.num_rounds for plan in self.plans if plan.num_rounds is not None]
+        if lengths:
+            overrides.append(f"source.shots={-(-rounds // min(lengths))}")
+        if len(lengths) < len(self.plans):
+            overrides.append(f"source.rounds={rounds}")
+        return overrides
+
+    def feed(self, *more: str, keep: bool = False, look: Callable[[Controller], None] | None = None) -> Fed:
+        """Send what a configuration with further overrides says, and wait for the answers.
+
+        Args:
+            more: Overrides of `[source]`, `[pace]` and `[sink]`.
+            keep: Whether to keep every correction.
+            look: Called every few milliseconds; may raise to end the run.
+        """
+        controller = Controller(self.config(*more), self.plans, keep=keep)
+        before, cpu_before = DaemonCounts.read(self.block), self._cpu_s()
+
+        def sample() -> None:
+            self._daemon.check_alive()
+            if look is not None:
+                look(controller)
+
+        controller.run(sample)
+        return Fed(controller, DaemonCounts.read(self.block) - before, self._cpu_s() - cpu_before)
+
+    def recover(self) -> None:
+        """After a run that was ended early, or lost rounds: let the daemon work off what has reached it.
+
+        A shot that broke off is answered when the next source begins. That answer is of no run that counts: a short
+        one takes it.
+        """
+        give_up = time.monotonic() + _QUIET_MAX_S
+        before, counts = None, self.block.totals()
+        while counts != before and time.monotonic() < give_up:
+            time.sleep(_QUIET_S)
+            before, counts = counts, self.block.totals()
+        longest = max(plan.window.rounds for plan in self.plans)
+        self.feed(*self.sending(_RECOVERY_WINDOWS * longest), f"pace.period_us={_RECOVERY_PERIOD_US}")
+
+    def _cpu_s(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+
+@contextmanager
+def feeding(path: Path, overrides: list[str]) -> Iterator[Feeder]:
+    """A daemon that is READY, on sockets and in a runtime folder of its own, so that it meets no other."""
+    with tempfile.TemporaryDirectory(prefix="rt") as folder:
+        apart = [*overrides, *_apart(load_config(path, overrides), folder)]
+        with running(path, apart) as (config, daemon):
+            yield Feeder(path, apart, daemon, compile_plans(config))
+
+
+def _apart(config: Config, folder: str) -> list[str]:
+    """Overrides that move everything by which a daemon is met into a folder; tcp ports stay what they are."""
+    moved = [f"lane.runtime_dir={folder}"]
+    for table, endpoint in (("feed", config.feed.endpoint), ("publish", config.publish.endpoint)):
+        if endpoint.startswith("ipc:"):
+            moved.append(f"{table}.endpoint=ipc://{folder}/{table}.ipc")
+    if config.control.endpoint is not None and config.control.endpoint.startswith("ipc:"):
+        moved.append(f"control.endpoint=ipc://{folder}/control.ipc")
+    return moved

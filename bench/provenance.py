@@ -1,36 +1,80 @@
-"""Where and from what a number was measured."""
+"""Where, when and from what a number was measured."""
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
-PACKAGES = ("rtqec", "stim", "pymatching", "numba", "numpy", "pyzmq")
+PACKAGES = ("rtqec", "stim", "pymatching", "sinter", "numba", "numpy", "pyzmq")
+_MADE_BY_BENCH = (":!bench/results", ":!docs/figures", ":!README.md")
+"""What a benchmark itself writes does not make a tree dirty."""
 
 
-def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+def git(*arguments: str) -> str | None:
+    """What git says of the source tree, or None where there is none (an installed package)."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _first_line(path: str) -> str | None:
+    try:
+        return Path(path).read_text().splitlines()[0].strip()
+    except (OSError, IndexError):
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+@functools.cache
+def source() -> dict[str, Any]:
+    """Commit, and whether the tree holds anything that is not in it. Asked once per process."""
+    commit = git("rev-parse", "--short", "HEAD")
+    status = git("status", "--porcelain", "--", ".", *_MADE_BY_BENCH)
+    return {"commit": commit, "dirty": None if status is None else bool(status)}
+
+
+def installed(package: str) -> str | None:
+    """The version of a package, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def machine() -> dict[str, Any]:
+    """The machine as it stands: what it is, and how busy it has been in the last minute."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+    }
 
 
 def provenance() -> dict[str, Any]:
-    """Date, commit, machine and versions."""
-    model = platform.processor()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
+    """Date, commit, machine and versions, of this moment."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": git("rev-parse", "--short", "HEAD"),
-        # The results themselves, which a run before has just appended to, do not count.
-        "dirty": bool(git("status", "--porcelain", "--", ".", ":!bench/results", ":!docs")),
-        "machine": {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(),
-                    "python": platform.python_version(), "load": os.getloadavg()[0]},
-        "versions": {package: version(package) for package in PACKAGES},
-    }  # fmt: skip
+        **source(),
+        "machine": machine(),
+        "versions": {package: installed(package) for package in PACKAGES},
+    }

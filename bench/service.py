@@ -4,7 +4,8 @@ A small shared machine cannot tell what the decoder itself would do: its wall cl
 Here every step of the real path (choose, gather, match, commit, publish) is measured in CPU time of its thread, and a
 queue is computed from that: rounds arrive by the clock of the experiment, a step begins when what it needs has arrived
 and the step before it is through. The path sees the queue: only the rounds that have arrived lie in the ring, with the
-times at which they arrived, so that it decides as it would.
+times at which they arrived, so that it decides as it would. Nobody takes the corrections: reaction ends before a
+correction is handed over, and what the transport costs is in `bench.stages` and `bench.rate`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
+from bench.recorded import Recorded
 from rtqec.batch import Streams
 from rtqec.commit import Commit
 from rtqec.config import LadderTable
-from rtqec.kernels.records import HEAD, SLOT_LAST, STOP, TAIL
+from rtqec.kernels.records import HEAD, NEED, STOP, TAIL
 from rtqec.match import Match
 from rtqec.pipeline import Pipeline
 from rtqec.plan import Plan
@@ -30,6 +32,7 @@ from rtqec.ring import Ring
 from rtqec.telemetry import TelemetryBlock
 from rtqec.units import ns_from_us
 from rtqec.window import Window
+from rtqec.wire import CorrectionFlag
 
 RING_ROUNDS = 4096
 JOURNAL = 1024
@@ -37,10 +40,11 @@ JOURNAL = 1024
 
 @dataclass(frozen=True)
 class ServiceRun:
-    """What came of a stream of finite shots.
+    """What came of a stream of shots.
 
     Attributes:
         corrections: `wire.CORRECTION`, in order. Their times are of this process, not of the queue.
+        arrival_ns: int64, when the last round that each needed arrived, in the queue.
         service_ns: int64, CPU time of the step that made each.
         response_ns: int64, from the arrival of the last round that each needed to the end of its step, in the queue.
         frames: uint64, shape (num_shots,): frame at the end of each shot, amendments included.
@@ -49,6 +53,7 @@ class ServiceRun:
     """
 
     corrections: NDArray[np.void]
+    arrival_ns: NDArray[np.int64]
     service_ns: NDArray[np.int64]
     response_ns: NDArray[np.int64]
     frames: NDArray[np.uint64]
@@ -60,7 +65,7 @@ class ServiceQueue:
     """One patch of a lane. Use as a context manager.
 
     Args:
-        plan: A finite plan.
+        plan: Of an endless one, streams of any length that it can close.
         ladder, budget_us: As configured.
     """
 
@@ -99,59 +104,56 @@ class ServiceQueue:
             layers_b8: uint8, shape (num_shots, num_rounds * layer_bytes).
             period_us: From one round to the next; or of each round of the whole stream, float64.
         """
-        ring, place = self.ring, self.ring.places[0]
-        num_rounds, mask = self.plan.rounds.num_rounds, int(place["mask"])
-        total = len(layers_b8) * num_rounds
-        layers = layers_b8.reshape(total, -1)
+        ring, mask = self.ring, int(self.ring.places[0]["mask"])
+        record = Recorded(layers_b8, layers_b8.shape[1] // self.plan.layout.layer_bytes)
+        num_rounds, total = record.num_rounds, record.total
         arrivals = np.cumsum(np.broadcast_to(period_us, total) * 1000.0).astype(np.int64)
-        written, service, response = self.telemetry.written, [], []
-        kept, wall_ns, backlog_max = [], 0, 0
+        written, service, needed, ends = self.telemetry.written, [], [], []
+        kept: list[np.void] = []
+        wall_ns = backlog_max = 0
         first, first_correction = int(ring.cursors[HEAD]), int(written[0])
         now = answered = 0
         while True:
             head, tail = int(ring.cursors[HEAD]) - first, int(ring.cursors[TAIL]) - first
             stop = min(int(np.searchsorted(arrivals, now, side="right")), tail + mask + 1, total)
             if stop > head:
-                self._lay(layers, first, head, stop, num_rounds)
+                record.lay(ring, head, stop, first)
+                ring.cursors[HEAD] = first + stop
+                head = stop
             offset = time.monotonic_ns() - now
-            waiting = np.arange(tail, max(stop, head))
+            waiting = np.arange(tail, head)
             ring.slots["received_ns"][(first + waiting) & mask] = arrivals[waiting] + offset
             began, began_cpu = time.perf_counter_ns(), time.thread_time_ns()
             worked = self._pipeline.step()
             took = time.thread_time_ns() - began_cpu
             wall_ns += time.perf_counter_ns() - began
             if not worked:
-                if max(stop, head) == total:
+                if head == total:
                     break
-                now = max(now, int(arrivals[max(stop, head)]))
+                now = max(now, int(arrivals[self._next_of_interest(head, first, num_rounds) - 1]))
                 continue
             now += took
             for correction in self.telemetry.corrections_of(0, first_correction + len(kept), int(written[0])):
                 kept.append(correction)
                 service.append(took)
-                needed = int(correction["shot_id"]) * num_rounds + int(correction["last_round_needed"])
-                response.append(now - int(arrivals[needed]))
-                if not correction["flags"] & 64:
-                    answered = int(correction["shot_id"]) * num_rounds + int(
-                        correction["first_round"] + correction["num_rounds"]
-                    )
+                ends.append(now)
+                shot_start = int(correction["shot_id"]) * num_rounds
+                needed.append(shot_start + int(correction["last_round_needed"]))
+                if not correction["flags"] & CorrectionFlag.AMENDMENT:
+                    answered = shot_start + int(correction["first_round"] + correction["num_rounds"])
             backlog_max = max(backlog_max, int(np.searchsorted(arrivals, now)) - answered)
         corrections = np.array(kept)
         frames = np.zeros(len(layers_b8), np.uint64)
         np.bitwise_xor.at(frames, corrections["shot_id"].astype(np.int64), corrections["flips"])
+        arrived = arrivals[np.array(needed)]
         return ServiceRun(
-            corrections, np.array(service), np.array(response), frames, wall_ns, backlog_max
+            corrections, arrived, np.array(service), np.array(ends) - arrived, frames, wall_ns, backlog_max
         )  # fmt: skip
 
-    def _lay(self, layers: NDArray[np.uint8], first: int, start: int, stop: int, num_rounds: int) -> None:
-        """Put rounds into the ring, as ingest would."""
-        ring, place = self.ring, self.ring.places[0]
-        rounds = np.arange(start, stop)
-        where = (first + rounds) & int(place["mask"])
-        ring.events_b8.reshape(-1, layers.shape[1])[where] = layers[start:stop]
-        ring.slots["shot_id"][where] = rounds // num_rounds
-        ring.slots["flags"][where] = np.where(rounds % num_rounds == num_rounds - 1, SLOT_LAST, 0)
-        ring.cursors[HEAD] = first + stop
+    def _next_of_interest(self, head: int, first: int, num_rounds: int) -> int:
+        """How many rounds must have come before an idle path is woken: where ingest would, or where a shot ends."""
+        need = int(self.ring.cursors[NEED]) - first
+        return min(max(need, head + 1), (head // num_rounds + 1) * num_rounds)
 
 
 def sample_layers(plan: Plan, num_shots: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:

@@ -1,7 +1,7 @@
 """Union-find: a matcher's answer in bounded time, somewhat less often the right one. Same door as `match.Matcher`.
 
 PyMatching's time explodes where half of the detectors fire, as after a particle's impact; here the number of steps of a
-window has a hard bound, and nothing is allocated after the constructor (`bench.fallback`).
+window has a hard bound, and nothing is allocated after the constructor (`bench.studies.fallback`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A lost round of measurements is filled so that its own detectors read 0; the next round's then carry the news of both.
 For the decoder that is an erasure: each measurement of that round was flipped or not, at even odds. A window with one
 lost round is decoded with a model in which these flips are free; with more than one it knows of the first. What that is
-worth, and what it costs: `bench/erasure.py`.
+worth, and what it costs: `bench/studies/erasure.py`.
 
 Source: for erasures in matching, Stace, Barrett and Doherty, Phys. Rev. Lett. 102, 200501 (2009).
 """

@@ -1,12 +1,12 @@
 """The streams that this project claims to carry, through the running daemon, recorded with machine and date.
 
-    python -m bench.streams                 # all of them, appended to bench/results/streams.jsonl
-    python -m bench.streams d5_1us d5_10us  # some
+    python -m bench.studies.streams                 # all of them, appended to bench/results/streams.jsonl
+    python -m bench.studies.streams d5_1us d5_10us  # some
 
 Goals, from the project's first issue, on two shared cores with the simulator beside the daemon: at 1 us rounds
 nothing lost, nothing out of order, a median backlog of at most 200 rounds over the last tenth and no upward slope;
 at 10 us rounds, d = 5, a median reaction of at most 25 us; daemon memory grows by at most 1 MiB after a tenth.
-The transport's own floor (`bench.transport_floor`) is measured beside the second one.
+The transport's own floor (`bench.floor`) is measured beside the second one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results" / "streams.jsonl"
 TENTH = ["--set", "window.commit_rounds=5", "--set", "pace.burst_us=0", "--set", "lane.coalesce_us=0"]
 CASES = {
@@ -67,7 +67,7 @@ def run_case(name: str) -> dict[str, Any]:
     floor = None
     if name in FLOORS:
         period, rounds = FLOORS[name]
-        arguments = ["-m", "bench.transport_floor", "--period-us", period, "--rounds", rounds]
+        arguments = ["-m", "bench.floor", "--period-us", period, "--rounds", rounds]
         done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
         floor = json.loads(done.stdout)
     return {

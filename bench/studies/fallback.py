@@ -1,6 +1,6 @@
 """What can decode when matching is too slow: time of a window by density of events, and logical failures.
 
-    python -m bench.fallback    # appended to bench/results/fallback.jsonl
+    python -m bench.studies.fallback    # appended to bench/results/fallback.jsonl
 
 Under a particle's impact half of the detectors fire. Goal: at 20 to 50 % the fallback's median is below matching's, and
 its slowest window below matching's 99th percentile; it fails at most 1.6 times as often as plain matching.
@@ -139,7 +139,7 @@ def main() -> None:
     result = {
         "benchmark": "fallback",
         **provenance(),
-        "command": "python -m bench.fallback " + " ".join(sys.argv[1:]),
+        "command": "python -m bench.studies.fallback " + " ".join(sys.argv[1:]),
         "cases": [measure(distance, options.windows) for distance in NUM_SHOTS],
     }
     with (RESULTS / "fallback.jsonl").open("a") as file:

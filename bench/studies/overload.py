@@ -1,6 +1,6 @@
 """Overload: rounds come twice as fast as the machine can decode them, for ten seconds; then as before.
 
-    python -m bench.overload        # appended to bench/results/overload.jsonl
+    python -m bench.studies.overload        # appended to bench/results/overload.jsonl
 
 First the shortest period that is held without holding a round is found (trials of two seconds, steps of 20 %). Then one
 stream at twice that period, which falls to half of it for ten seconds. Reported: the backlog that the path saw at its
@@ -63,7 +63,7 @@ def main() -> None:
     after = mine[mine["shot_id"] > last_marked]
     row = {
         "benchmark": "overload",
-        "command": "python -m bench.overload " + " ".join(sys.argv[1:]),
+        "command": "python -m bench.studies.overload " + " ".join(sys.argv[1:]),
         "config": CONFIG.name,
         "sets": SETS,
         "held_period_us": period_us,

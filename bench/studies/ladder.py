@@ -1,7 +1,7 @@
 """What the ladder is worth: late and wrong shots against the budget, beside correlated matching only and matching only.
 
-    python -m bench.ladder                        # both distances, appended to bench/results/ladder.jsonl
-    python -m bench.ladder --draw docs/ladder.svg # and the figure, from the newest results
+    python -m bench.studies.ladder                        # both distances, appended to bench/results/ladder.jsonl
+    python -m bench.studies.ladder --draw docs/ladder.svg # and the figure, from the newest results
 
 Goal: where plain matching fits the budget, less than 1 % of the windows are late. Judged on the CPU time of every step
 of the real path through an exact single-server queue (`bench.service`); the wall clock of the same steps is beside it.

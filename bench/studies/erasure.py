@@ -1,7 +1,7 @@
 """Is it worth telling the matcher which rounds were lost?
 
-    python -m bench.erasure             # all cases, appended to bench/results/erasure.jsonl
-    python -m bench.erasure --shots 2000
+    python -m bench.studies.erasure             # all cases, appended to bench/results/erasure.jsonl
+    python -m bench.studies.erasure --shots 2000
 
 A lost round is filled so that its own detectors read 0; the next round's detectors then carry the news of both. That is
 a measurement error of unknown sign, so an erasure-aware matcher gives the edges between a lost round's detectors and
@@ -168,7 +168,7 @@ def main() -> None:
     result = {
         "benchmark": "erasure",
         **provenance(),
-        "command": "python -m bench.erasure " + " ".join(sys.argv[1:]),
+        "command": "python -m bench.studies.erasure " + " ".join(sys.argv[1:]),
         "matcher_cost": [matcher_cost(matching) for matching in ("plain", "correlated")],
         "cases": [],
     }

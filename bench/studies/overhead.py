@@ -1,7 +1,7 @@
 """What the path costs when nothing goes wrong, against another version of this project.
 
     git worktree add /tmp/before 485ec3d
-    python -m bench.overhead --against /tmp/before --config configs/d5_memory_z.toml
+    python -m bench.studies.overhead --against /tmp/before --config configs/d5_memory_z.toml
 
 CPU time of the path's thread per round (choose, gather, match, commit, publish), windows one by one as they close in a
 stream that keeps up, in pairs of processes, one of each version, in random order. The bound is the one-sided 95 %
@@ -122,7 +122,8 @@ def main() -> None:
     margin = stats.t.ppf(0.95, len(ratios) - 1) * ratios.std(ddof=1) / np.sqrt(len(ratios))
     row = {
         "benchmark": "overhead",
-        "command": f"python -m bench.overhead --against BEFORE --config {arguments.config} --pairs {arguments.pairs}",
+        "command": f"python -m bench.studies.overhead --against BEFORE --config {arguments.config} "
+        f"--pairs {arguments.pairs}",
         "against": git("-C", str(trees["before"]), "rev-parse", "--short", "HEAD"),
         "config": arguments.config.name,
         "pairs": len(pairs),

@@ -1,6 +1,6 @@
 """What lost rounds cost: the same shots undisturbed, with lost rounds filled, and with matchers that know of them.
 
-    python -m bench.loss        # d = 5, p = 0.001, 50,000 shots of 50 rounds, 1 % lost; to bench/results/loss.jsonl
+    python -m bench.studies.loss    # d = 5, p = 0.001, 50,000 shots, 1 % of rounds lost; to bench/results/loss.jsonl
 
 Through the running daemon, sockets and all; the same rounds are lost in both runs. Every correction is decoded again,
 and `lossy` must stand on all windows that looked at a lost round, and on no other.
@@ -18,8 +18,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from bench.daemon import Run, run_shots
-from bench.ladder import interval
 from bench.provenance import RESULTS, ROOT, provenance
+from bench.studies.ladder import interval
 
 CONFIG = ROOT / "configs" / "d5_memory_z.toml"
 STEADY = ["ladder.fallbacks=[]", "feed.ring_rounds=1048576", "sink.settle_s=60", "sink.compare=false"]
@@ -55,7 +55,7 @@ def main() -> None:
     cost = int((~runs["filled"].wrong & runs["aware"].wrong).sum())
     row = {
         "benchmark": "loss",
-        "command": "python -m bench.loss " + " ".join(sys.argv[1:]),
+        "command": "python -m bench.studies.loss " + " ".join(sys.argv[1:]),
         "config": arguments.config.name,
         "noise": arguments.noise,
         "loss": arguments.loss,

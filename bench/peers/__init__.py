@@ -1,0 +1,1 @@
+"""Other decoders, each behind one small interface, imported only when it is asked for."""
