@@ -22,6 +22,7 @@ from firmware_sim.report import DaemonCounts, build_report
 from rtqec.config import Config, load_config, with_faults
 from rtqec.plan import Plan, compile_plans
 from rtqec.telemetry import TelemetryBlock, telemetry_path
+from rtqec.units import ns_from_us
 
 _QUIET_S = 0.1
 _QUIET_MAX_S = 30.0
@@ -150,15 +151,21 @@ class Feeder:
             overrides.append(f"source.rounds={rounds}")
         return overrides
 
-    def feed(self, *more: str, keep: bool = False, look: Callable[[Controller], None] | None = None) -> Fed:
+    def feed(
+        self, *more: str, keep: bool = False, late_bound_us: float | None = None,
+        look: Callable[[Controller], None] | None = None,
+    ) -> Fed:  # fmt: skip
         """Send what a configuration with further overrides says, and wait for the answers.
 
         Args:
             more: Overrides of `[source]`, `[pace]` and `[sink]`.
             keep: Whether to keep every correction.
+            late_bound_us: How late a round may leave before the sender counts it; None: its own bound.
             look: Called every few milliseconds; may raise to end the run.
         """
         controller = Controller(self.config(*more), self.plans, keep=keep)
+        if late_bound_us is not None:
+            controller.sender.late_bound_ns = ns_from_us(late_bound_us)
         before, cpu_before = DaemonCounts.read(self.block), self._cpu_s()
 
         def sample() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from firmware_sim.kernels.records import ERROR_GROUP
 from rtqec.errors import ConfigError
 from rtqec.plan import Plan
-from rtqec.plan.model import EDGE_ROUNDS, ErrorTable, Node, RoundErrors, error_table
+from rtqec.plan.model import EDGE_ROUNDS, ErrorTable, Node, RoundErrors
 
 Place = tuple[float, float]
 
@@ -46,7 +46,7 @@ class EndlessErrors:
                 "Its beginning and its end must not touch.", "Send more rounds, or finite shots ([plan] rounds = N).",
             )  # fmt: skip
         # Detectors that flip no observable as well: a real feed has them.
-        table = error_table(plan.experiment.own_dem, plan.rounds, plan.layout, drop=False)
+        table = plan.all_errors
         length = table.num_rounds
         where = detector_places(plan)
         head = self._put_groups(table, range(EDGE_ROUNDS), where)

@@ -13,7 +13,9 @@ from firmware_sim.endless import EndlessErrors
 from firmware_sim.faults import Faults
 from firmware_sim.kernels.faulty import send_faulty_rounds
 from firmware_sim.kernels.records import (
+    LATE_BOUND_NS,
     LATE_MAX_NS,
+    LATE_ROUNDS,
     MESSAGES,
     PROGRESS_WORDS,
     ROUNDS,
@@ -35,6 +37,9 @@ from rtqec.wire import MESSAGE_BYTES_MAX, rounds_message_bytes
 
 _EPOCHS = 1 << 16
 ENDLESS_ROUNDS_DEFAULT = 1_000_000
+LATE_BOUND_PERIODS = 10
+LATE_BOUND_US_MIN = 1000.0
+"""A round that leaves later than that counts as late: a scheduler's slice is what any shared machine may take."""
 
 
 class Sender:
@@ -82,6 +87,7 @@ class Sender:
         self.rounds_total = int((self._patches["num_shots"] * self._patches["num_rounds"]).sum())
         self.shot_rounds = self._patches["num_rounds"].astype(np.int64)
         self.progress = np.zeros(PROGRESS_WORDS, np.int64)
+        self.progress[LATE_BOUND_NS] = ns_from_us(max(LATE_BOUND_PERIODS * config.period_us, LATE_BOUND_US_MIN))
         self.control = np.zeros(CONTROL_WORDS, np.int64)
         self._words = np.zeros(MESSAGE_BYTES_MAX // 8, np.uint64)
         self._scratch = [np.zeros(max(plan.layout.scratch_words for plan in plans), np.uint64) for _ in range(2)]
@@ -125,6 +131,20 @@ class Sender:
     def late_ns_max(self) -> int:
         """The latest that a message left, after it was due and injected delays had passed."""
         return int(self.progress[LATE_MAX_NS])
+
+    @property
+    def late_bound_ns(self) -> int:
+        """How late a round may leave; may be set before the start."""
+        return int(self.progress[LATE_BOUND_NS])
+
+    @late_bound_ns.setter
+    def late_bound_ns(self, bound_ns: int) -> None:
+        self.progress[LATE_BOUND_NS] = bound_ns
+
+    @property
+    def rounds_late(self) -> int:
+        """Rounds that left later than that."""
+        return int(self.progress[LATE_ROUNDS])
 
     def rounds_sent_of(self, patch_index: int) -> int:
         """Rounds of one patch, counted as in `rounds_sent`."""

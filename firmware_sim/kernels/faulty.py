@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from firmware_sim.kernels.faults import decide, flip_random_bit, is_last_message, log_fate, restart_source
-from firmware_sim.kernels.records import LATE_MAX_NS, MESSAGES, ROUNDS, UNSENT, Fate
+from firmware_sim.kernels.records import LATE_BOUND_NS, LATE_MAX_NS, LATE_ROUNDS, MESSAGES, ROUNDS, UNSENT, Fate
 from firmware_sim.kernels.send import (
     advance,
     elapsed_ns,
@@ -156,6 +156,8 @@ def send_faulty_rounds(
         late_ns = wait_in_naps(leaves_ns, burst_ns, control, spec) - leaves_ns
         if late_ns > progress[LATE_MAX_NS]:
             progress[LATE_MAX_NS] = late_ns
+        if late_ns > progress[LATE_BOUND_NS]:
+            progress[LATE_ROUNDS] += num_rounds
         if is_last_message(patch, state):
             release_held(socket, fault, store, log, progress)
         fate = transmit(socket, patch, state, fault, message, words, size, store)

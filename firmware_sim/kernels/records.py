@@ -44,8 +44,9 @@ SEND_STATE = record(
 ERROR_GROUP = record(("start", "i8"), ("stop", "i8"), ("log_miss", "f8"), ("largest", "f8"))
 """Errors with one anchor: rows of the error arrays, and log(1 - p) and p of the most probable of them."""
 
-MESSAGES, ROUNDS, UNSENT, LATE_MAX_NS, PROGRESS_WORDS = 0, 1, 2, 3, 16
-"""Progress of the sender, int64; read by another thread while it runs."""
+MESSAGES, ROUNDS, UNSENT, LATE_MAX_NS, LATE_BOUND_NS, LATE_ROUNDS, PROGRESS_WORDS = 0, 1, 2, 3, 4, 5, 16
+"""Progress of the sender, int64; read by another thread while it runs. `LATE_ROUNDS` left more than `LATE_BOUND_NS`,
+which is set before it starts, after they were due."""
 
 PAUSED = 8
 """Place in the sink's control words: 1 while the controller does not read."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from firmware_sim.kernels.endless import measure, sample_errors, take_events
 from firmware_sim.kernels.rates import sample_errors_at_rates
-from firmware_sim.kernels.records import LATE_MAX_NS, MESSAGES, ROUNDS, UNSENT
+from firmware_sim.kernels.records import LATE_BOUND_NS, LATE_MAX_NS, LATE_ROUNDS, MESSAGES, ROUNDS, UNSENT
 from rtqec.kernels.crc32c import crc32c_words
 from rtqec.kernels.fold import store_bytes
 from rtqec.kernels.message import layer_width
@@ -232,6 +232,8 @@ def send_rounds(
         late_ns = wait_until(due_ns, burst_ns, spec) - due_ns
         if late_ns > progress[LATE_MAX_NS]:
             progress[LATE_MAX_NS] = late_ns
+        if late_ns > progress[LATE_BOUND_NS]:
+            progress[LATE_ROUNDS] += num_rounds
         if zmq_send(socket, message.ctypes.data, size, _DONTWAIT) < 0:
             progress[UNSENT] += num_rounds
         advance(patch, state, num_rounds, flags)

@@ -125,6 +125,11 @@ class Plan:
         return [*indices, own.closing[self.row(last.start), last.stop - last.start, False]]
 
     @cached_property
+    def all_errors(self) -> ErrorTable:
+        """Its error model with the parts of the graph that flip no observable: what a real feed shows."""
+        return error_table(self.experiment.own_dem, self.rounds, self.layout, drop=False)
+
+    @cached_property
     def digest(self) -> str:
         """sha256 of all that decides a correction while there is time and nothing is lost, hex.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zmq
 from numpy.typing import NDArray
 
 from firmware_sim.account import PatchAccount
 from firmware_sim.backlog import summarise
+from firmware_sim.sender import Sender
 from firmware_sim.shots import (
     message_table,
     pack_detection_events,
@@ -25,6 +28,27 @@ from rtqec.wire import CORRECTION, CorrectionFlag, FrameStatus, Reason, Rung
 from tests.harness import Piece, make_config, word
 
 TAG = 0xABCD
+
+
+@pytest.mark.parametrize("faults", [[], [{"kind": "drop", "probability": 0.0}]], ids=["plain", "with faults"])
+@pytest.mark.parametrize(("bound_ns", "late"), [(-1, 26), (1 << 60, 0)])
+def test_rounds_that_left_late_are_counted(plan_d3: Plan, faults: list[Any], bound_ns: int, late: int) -> None:
+    """Each round that leaves later than the bound counts once: all of them, or none."""
+    sender = Sender(make_config(source__shots=2, pace__period_us=1.0, fault=faults), [plan_d3])
+    assert sender.late_bound_ns == 1_000_000
+    sender.late_bound_ns = bound_ns
+    context = zmq.Context()
+    push, pull = context.socket(zmq.PUSH), context.socket(zmq.PULL)
+    pull.bind("inproc://late")
+    push.connect("inproc://late")
+    sender.start(push, time.monotonic_ns())
+    for _ in range(26):
+        pull.recv()
+    sender.stop()
+    for socket in (push, pull):
+        socket.close(linger=0)
+    context.term()
+    assert sender.rounds_late == late
 
 
 def test_bits_become_words() -> None:
