@@ -41,6 +41,7 @@ class InlineLane:
     Attributes:
         ring, intake, streams, telemetry: As in a lane.
         window, match, commit, publish: The stages; `pipeline` has them in travelling order, and the batch.
+        out: The PUSH socket of `publish`.
         corrections: The PULL socket at which corrections arrive.
     """
 
@@ -59,7 +60,7 @@ class InlineLane:
         out.bind(f"ipc://{self._folder.name}/corrections")
         self.corrections.connect(f"ipc://{self._folder.name}/corrections")
         self.corrections.setsockopt(zmq.RCVTIMEO, 10_000)
-        self._out = out
+        self.out = out
         self.telemetry = TelemetryBlock.create(Path(self._folder.name) / "inline.telemetry", [0], JOURNAL)
         self.ring = Ring([plan], ring_rounds)
         table = FeedTable(endpoint="inproc://inline", round_period_us=1.0)
@@ -88,7 +89,7 @@ class InlineLane:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for socket in (self._out, self.corrections):
+        for socket in (self.out, self.corrections):
             socket.close()
         self._context.term()
         self._folder.cleanup()

@@ -80,7 +80,7 @@ def stages(
 def _table(rows: list[Row]) -> Table:
     columns = ("transport", "ingest", *STAGES, "other", "path")
     table = Table(title="CPU time, us per round", title_justify="left", box=None, pad_edge=False)
-    for name in ("d", "p", "rounds", *columns, "PyMatching", "ratio"):
+    for name in ("d", "p", "rounds", *columns, "PyMatching", "send", "path / PyMatching", "all / floor"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         case, result = row["case"], row["result"]
@@ -88,6 +88,7 @@ def _table(rows: list[Row]) -> Table:
         rounds = f"{case['commit_rounds']}+{case['buffer_rounds']}"
         table.add_row(
             str(case["distance"]), f"{case['noise'] or 0:g}", rounds, *cells,
-            f"{result['floor_us_per_round']['match']:.3f}", f"{result['path_over_floor']:.2f}",
+            f"{result['floor_us_per_round']['match']:.3f}", f"{result['floor_us_per_round']['send']:.3f}",
+            f"{result['path_over_floor']:.2f}", f"{result['total_over_floor']:.2f}",
         )  # fmt: skip
     return table

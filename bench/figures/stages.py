@@ -17,7 +17,7 @@ _STAGES = {
     "predecode": ("predecode", PURPLE),
     "match": ("match: PyMatching", BLUE),
     "commit": ("commit", GREEN),
-    "publish": ("publish", ORANGE),
+    "publish": ("publish: send", ORANGE),
     "other": ("between the stages", YELLOW),
 }
 _CASES_MAX = 8
@@ -33,9 +33,10 @@ def draw(rows: list[Row]) -> Drawing | None:
     left_out = f" {len(found) - len(shown)} further cases stand in the table only." if len(found) > len(shown) else ""
     drawing = Drawing(
         "stages", "Where a round's CPU time goes, and the floor under it", wording.shared(), shown,
-        "Floor: the same messages received by a decoder that looks at none of them, and the same windows through the "
-        "same matcher objects in one batch. Path: window to publish; stages as shares of it where a clock between them "
-        "made them longer. Of each case the repeat with the median ratio. Each case has its own scale."
+        "Floor: the same messages received by a decoder that looks at none of them, the same windows through the same "
+        "matcher objects in one batch, and as many answers sent. Path: window to publish; stages as shares of it where "
+        "a clock between them made them longer. Of each case the repeat with the median ratio. Each case has its own "
+        "scale."
         f"{left_out}", 0.85 * len(shown) + 0.35,
     )  # fmt: skip
     with mpl.rc_context(STYLE):
@@ -65,7 +66,10 @@ def parts_of(row: Row) -> list[tuple[str, float]]:
 def _draw_case(axes: Axes, row: Row, title: str) -> None:
     result = row["result"]
     ours = parts_of(row)
-    floor = [(name, value_at(result, f"floor_us_per_round/{name}") or 0.0) for name in ("transport", "match")]
+    floor = [
+        (stage, value_at(result, f"floor_us_per_round/{name}") or 0.0)
+        for name, stage in (("transport", "transport"), ("match", "match"), ("send", "publish"))
+    ]
     for y, parts in ((1, ours), (0, floor)):
         left = 0.0
         for name, width in parts:
@@ -79,4 +83,7 @@ def _draw_case(axes: Axes, row: Row, title: str) -> None:
     longest = max(sum(width for _, width in parts) for parts in (ours, floor))
     axes.set_xlim(0, longest * 1.12)
     axes.set_title(title)
-    axes.set_title(f"path: {result['path_over_floor']:.2f} x bare PyMatching", loc="right", weight="bold")
+    axes.set_title(
+        f"all: {result['total_over_floor']:.2f} x floor; path: {result['path_over_floor']:.2f} x bare PyMatching",
+        loc="right", weight="bold",
+    )  # fmt: skip

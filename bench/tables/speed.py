@@ -99,7 +99,7 @@ _STAGES = ("transport", "ingest", "window", "predecode", "match", "commit", "pub
 
 def stages_table(rows: Sequence[Row]) -> Table:
     """CPU time per round of each stage, of the repeat whose ratio is the median."""
-    columns = ("case", *_STAGES, "bare PyMatching", "path / bare", "match / bare")
+    columns = ("case", *_STAGES, "bare PyMatching", "bare sending", "path / bare", "match / bare", "all / floor")
     table = Table("stages-table", columns)
     for repeats in grouped(of_verb(rows, "stages")):
         row = typical(repeats, "path_over_floor")
@@ -108,13 +108,15 @@ def stages_table(rows: Sequence[Row]) -> Table:
         result = row["result"]
         table.add(
             case_text(row), *(cell_of(value_at(result, f"cpu_us_per_round/{name}")) for name in _STAGES),
-            cell_of(value_at(result, "floor_us_per_round/match")), _with_spread(values_of(repeats, "path_over_floor")),
-            cell_of(value_at(result, "match_over_floor")),
+            cell_of(value_at(result, "floor_us_per_round/match")), cell_of(value_at(result, "floor_us_per_round/send")),
+            _with_spread(values_of(repeats, "path_over_floor")), cell_of(value_at(result, "match_over_floor")),
+            _with_spread(values_of(repeats, "total_over_floor")),
         )  # fmt: skip
     table.notes.append(
         "us of CPU time per round. Path: window to publish, measured as a whole; other: its rest beside the stages "
         "(below zero where the clock between them took less than was taken off). Bare PyMatching: the same matcher "
-        "objects and rows, all of a matcher in one batch. Blank: there is no such stage."
+        "objects and rows, all of a matcher in one batch. Floor: receiving, bare PyMatching, and sending as many answers "
+        "as far apart, which wakes the transport's thread each time. Blank: there is no such stage."
     )
     return table
 

@@ -86,7 +86,8 @@ def stages_result(match: float, around: float) -> dict[str, Any]:
         "rounds": 80_000, "windows": 16_000, "events_per_window": 2.1,
         "cpu_us_per_round": {"transport": 0.25, "ingest": 0.12, "predecode": None, **parts, "path": path,
                              "total": path + 0.37},
-        "floor_us_per_round": {"transport": 0.25, "match": match}, "path_over_floor": path / match,
+        "floor_us_per_round": {"transport": 0.25, "send": 0.2, "match": match}, "path_over_floor": path / match,
+        "total_over_floor": (path + 0.37) / (match + 0.45),
         "match_over_floor": 1.05,
     }  # fmt: skip
 
