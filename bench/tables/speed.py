@@ -115,8 +115,8 @@ def stages_table(rows: Sequence[Row]) -> Table:
     table.notes.append(
         "us of CPU time per round. Path: window to publish, measured as a whole; other: its rest beside the stages "
         "(below zero where the clock between them took less than was taken off). Bare PyMatching: the same matcher "
-        "objects and rows, all of a matcher in one batch. Floor: receiving, bare PyMatching, and sending as many answers "
-        "as far apart, which wakes the transport's thread each time. Blank: there is no such stage."
+        "objects and rows, all of a matcher in one batch. Floor: receiving, bare PyMatching, and sending as many "
+        "answers as far apart, which wakes the transport's thread each time. Blank: there is no such stage."
     )
     return table
 
