@@ -10,7 +10,7 @@ D5 := configs/d5_memory_z.toml
 # One endless stream with small windows, each answered at once.
 STREAM := configs/d5_1us.toml --set pace.burst_us=0 --set lane.coalesce_us=0
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench claims clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +49,9 @@ bench: $(STAMP)  ## measure this machine, about half an hour: bench-results/repo
 	$(BENCH) accuracy $(D5) --sweep plan.noise=0.002,0.004,0.008 --sweep plan.distance=3,5,7 --max-shots 50000 \
 	    --max-errors 300 --out $(BENCH_OUT)
 	$(BENCH) report $(BENCH_OUT) --out $(BENCH_OUT)
+
+claims: $(STAMP)  ## draw the figures and the table of the README from bench/results
+	$(BENCH) report bench/results --out docs --readme README.md
 
 clean:
 	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -17,6 +17,7 @@ COMMANDS = {
     "make": set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)),
     "rtqec": {"run", "check", "verify", "ask"},
     "firmware-sim": {"run", "loop", "chaos"},
+    "rtqec-bench": {"rate", "latency", "stages", "accuracy", "compare", "report"},
 }
 
 
@@ -36,7 +37,7 @@ def test_toml_blocks_parse(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_shell_blocks_name_commands_that_exist(path: Path) -> None:
-    """Every `make`, `rtqec` and `firmware-sim` line of a shell block names a verb that there is."""
+    """Every `make`, `rtqec`, `firmware-sim` and `rtqec-bench` line of a shell block names a verb that there is."""
     for block in blocks(path, "sh"):
         for line in block.splitlines():
             words = line.split("#")[0].split()
