@@ -125,6 +125,7 @@ class StageBench:
         )
         self.plan, self.lane = plan, lane
         self.tape = Tape(plan, finite_shots(config, plan, seed))
+        self.tape.follow(lane)
         self.closings = window_closings(plan, num_shots)
         self._clocks_ns = np.array([clock_ns(time.perf_counter_ns)] * 3 + [clock_ns(time.thread_time_ns)])
         self._context = zmq.Context()

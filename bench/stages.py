@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 import typer
@@ -41,6 +42,11 @@ def _finite(case: Case) -> Plan:
     return plan
 
 
+def _lane(case: Case) -> InlineLane:
+    plan = case.plan()
+    return InlineLane(plan, case.config.ladder, ring_rounds=max(_RING_ROUNDS, 4 * plan.rounds.num_rounds))
+
+
 def measure_case(session: Session, case: Case, repeat: int, blocks: int, lane: InlineLane) -> dict[str, Any]:
     """One measurement: `blocks` blocks, the first of which warms and does not count."""
     num_shots = max(1, _BLOCK_ROUNDS // lane.plan.rounds.num_rounds)
@@ -65,14 +71,14 @@ def stages(
     for case in session.cases:
         _finite(case)
     rows: list[Row] = []
-    with session.progress(len(session.cases) * repeats, "stages"):
+    with session.progress(len(session.cases) * repeats, "stages"), ExitStack() as stack:
+        # Matchers take longer to make than to measure: each case has one lane for all of its repeats.
+        lanes: dict[Case, InlineLane] = {}
         for repeat, case in session.measurements():
-            plan = case.plan()
-            with InlineLane(
-                plan, case.config.ladder, ring_rounds=max(_RING_ROUNDS, 4 * plan.rounds.num_rounds)
-            ) as lane:
-                result = measure_case(session, case, repeat, blocks, lane)
-            rows.append(session.add(case, repeat, result, plan.digest))
+            if case not in lanes:
+                lanes[case] = stack.enter_context(_lane(case))
+            result = measure_case(session, case, repeat, blocks, lanes[case])
+            rows.append(session.add(case, repeat, result, case.plan().digest))
             session.advance()
     session.console.print(_table(rows))
 

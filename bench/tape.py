@@ -123,6 +123,11 @@ class Tape:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    def follow(self, lane: InlineLane) -> None:
+        """Let the next pass follow what the lane has had so far."""
+        totals = lane.telemetry.totals()
+        self._next_sequence, self._next_shot = totals["messages"], totals["shots"]
+
     def renumber(self) -> None:
         """Let the messages follow those of the pass before, so that they can be sent once more."""
         number_messages(self.words, self.sizes, self._next_sequence, self._next_shot, self.num_rounds)

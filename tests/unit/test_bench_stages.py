@@ -93,7 +93,7 @@ def test_stages_make_the_path_and_every_window_is_answered(case: Case) -> None:
 
 
 def test_the_verb_writes_a_row_per_case_and_repeat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Rows lie in the folder, in the order of repeats, and a table is printed."""
+    """Rows lie in the folder, in the order of repeats, which share a lane, and a table is printed."""
     stages(CONFIGS / "d5_memory_z.toml", SMALL, ["plan.noise=0.001,0.01"], 2, 1, 5, tmp_path)
     rows = list(read_rows(tmp_path, "stages"))
     assert [(row["repeat"], row["case"]["noise"]) for row in rows] == [(0, 0.001), (0, 0.01), (1, 0.001), (1, 0.01)]
