@@ -36,8 +36,10 @@ bench: $(STAMP)  ## measure this machine, about half an hour: bench-results/repo
 	    --out $(BENCH_OUT)
 	$(BENCH) latency configs/d5_1us.toml --set pace.period_us=1.1 --mode wire --rounds 1000000 --repeats 5 \
 	    --out $(BENCH_OUT)
-	$(BENCH) latency $(D5) --set plan.distance=13 --set plan.rounds=104 --sweep pace.period_us=19.2,1 \
+	$(BENCH) latency $(D5) --set plan.distance=13 --set plan.rounds=104 --set pace.period_us=19.2 \
 	    --mode service --repeats 5 --out $(BENCH_OUT)
+	$(BENCH) latency $(D5) --set plan.distance=13 --set plan.rounds=104 --set pace.period_us=1 \
+	    --mode service --out $(BENCH_OUT)
 	$(BENCH) rate configs/d5_1us.toml --mode wire --low 200000 --high 4000000 --seconds 1 --tolerance 0.25 \
 	    --repeats 5 --out $(BENCH_OUT)
 	$(BENCH) rate $(D5) --set plan.noise=0.001 --sweep plan.distance=3,5,7,9 --mode wire --low 50000 --seconds 1 \
