@@ -38,12 +38,10 @@ bench: $(STAMP)  ## measure this machine, about half an hour: bench-results/repo
 	    --out $(BENCH_OUT)
 	$(BENCH) latency $(D5) --set plan.distance=13 --set plan.rounds=104 --set pace.period_us=19.2 \
 	    --mode service --repeats 5 --out $(BENCH_OUT)
-	$(BENCH) latency $(D5) --set plan.distance=13 --set plan.rounds=104 --set pace.period_us=1 \
-	    --mode service --out $(BENCH_OUT)
 	$(BENCH) rate configs/d5_1us.toml --mode wire --low 200000 --high 4000000 --seconds 1 --tolerance 0.25 \
-	    --repeats 5 --out $(BENCH_OUT)
+	    --trials 16 --repeats 5 --out $(BENCH_OUT)
 	$(BENCH) rate $(D5) --set plan.noise=0.001 --sweep plan.distance=3,5,7,9 --mode wire --low 50000 --seconds 1 \
-	    --tolerance 0.25 --out $(BENCH_OUT)
+	    --tolerance 0.25 --trials 16 --out $(BENCH_OUT)
 	$(BENCH) rate $(D5) --sweep plan.noise=0.001,0.003 --sweep plan.distance=3,5,7,9,11,13 --mode service \
 	    --seconds 1 --out $(BENCH_OUT)
 	$(BENCH) compare $(D5) --set plan.noise=0.001 --sweep plan.rounds=5,50 --shots 2000 --repeats 5 --out $(BENCH_OUT)

@@ -12,7 +12,8 @@ behind makes reaction times longer, never shorter, and none is left out (no coor
 A wire run counts only if the load was what it says: it is accepted where at most 1 % of the rounds left later than the
 bound after they were due, so that one hiccup in a million rounds does not void what the others say. It is not hidden
 either: it is in every reaction time, and the most by which the sender was late, and the share of rounds that left late,
-stand in the row. Whatever is not accepted says why.
+stand in the row. Nor does a run count, in either mode, of which more than 1 % of the answers were held and not decoded.
+Whatever is not accepted says why.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ LATE_BOUND_PERIODS = 10
 LATE_BOUND_US_MIN = 1000.0
 """A scheduler's slice and less is what any shared machine may take."""
 LEFT_LATE_MAX = 0.01
+HELD_MAX = 0.01
+"""Of all answers. A path that is too slow answers by holding, at once: its reaction times would look good."""
 _WIRE_SECONDS = 10.0
 _ROUNDS_MAX = 2_000_000
 _WARM_FRACTION = 20
@@ -105,6 +108,16 @@ def judge_sender(late_us_max: float, left_late: float, bound_us: float) -> tuple
     return False, (
         f"{100 * left_late:.2g} % of the rounds (bound {100 * LEFT_LATE_MAX:g} %) left more than {bound_us:.0f} us "
         f"after they were due, one of them {late_us_max:.0f} us: the load was not what was asked for"
+    )
+
+
+def judge_answers(held: int, corrections: int) -> str | None:
+    """Why a run does not count whose answers were held and not decoded: those are quick, and say nothing."""
+    if held <= HELD_MAX * corrections:
+        return None
+    return (
+        f"{held} of {corrections} answers were held and not decoded (bound {100 * HELD_MAX:g} %): this path does not "
+        "keep up with such rounds"
     )
 
 
@@ -181,7 +194,8 @@ def measure_wire(case: Case, rounds: int | None, late_us: float | None) -> tuple
     sender_late_us = fed.controller.sender.late_ns_max / NS_PER_US
     left_late = fed.controller.sender.rounds_late / fed.controller.sender.rounds_sent
     accepted, why = judge_sender(sender_late_us, left_late, bound_us)
-    problems = problems_of(report)
+    unheard = judge_answers(report["rungs"]["hold"], report["corrections_received"])
+    problems = [*problems_of(report), *([unheard] if unheard else [])]
     if problems:
         accepted, why = False, "; ".join([*problems, *([why] if why else [])])
     result = {
@@ -232,6 +246,8 @@ def measure_service(case: Case, plan: Plan, rounds: int, seed: int) -> tuple[dic
         raise FaultError("response times of the service queue are not those of Lindley's recursion.")
     reaction, service = run.response_ns[live], run.service_ns[live]
     busy_ns = int(run.service_ns.sum())
+    held = int((run.corrections["rung"][live] == Rung.HOLD).sum())
+    why = judge_answers(held, int(live.sum()))
     result = {
         "mode": "service",
         "rounds": shots.total,
@@ -243,8 +259,8 @@ def measure_service(case: Case, plan: Plan, rounds: int, seed: int) -> tuple[dic
         "rungs": {rung.name.lower(): int((run.corrections["rung"][live] == rung).sum()) for rung in Rung},
         "caught_up": int(((run.corrections["flags"][live] & CorrectionFlag.CAUGHT_UP) != 0).sum()),
         "backlog_rounds_max": run.backlog_max,
-        "accepted": True,
-        "why": None,
+        "accepted": why is None,
+        "why": why,
     }
     return result, Times(reaction, service, float((reaction > budget_us * NS_PER_US).mean()))
 

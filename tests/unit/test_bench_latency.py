@@ -11,15 +11,18 @@ import typer
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
+from bench.cases import cases_of
 from bench.floor import Floor
 from bench.hdr import FIGURES, HIGHEST_NS, write_hdr_log
 from bench.latency import (
     LEFT_LATE_MAX,
     Times,
     default_rounds,
+    judge_answers,
     judge_sender,
     late_bound_us,
     latency,
+    measure_service,
     rejected_altogether,
     row_result,
     wire_times,
@@ -182,3 +185,22 @@ def test_a_log_says_its_unit(tmp_path: Path) -> None:
     path = tmp_path / "latency.hlog"
     write_hdr_log(path, {"reaction": np.array([1000])}, 1.0, 2.0)
     assert "Values are nanoseconds" in path.read_text()
+
+
+def test_held_answers_do_not_count_as_quick_ones() -> None:
+    """A run with more than one held answer in a hundred is rejected, and says how many; one in a hundred is not."""
+    assert judge_answers(10, 1000) is None
+    assert judge_answers(0, 0) is None
+    why = judge_answers(11, 1000)
+    assert why is not None
+    assert "11 of 1000 answers were held" in why
+
+
+def test_a_path_that_does_not_keep_up_is_rejected_in_service_mode() -> None:
+    """Rounds a thousand times too fast are answered by holding; the row keeps its numbers, and is not accepted."""
+    small = ["plan.distance=3", "plan.rounds=30", "window.commit_rounds=3", "window.buffer_rounds=3"]
+    (case,) = cases_of(CONFIGS / "d5_memory_z.toml", [*small, "pace.period_us=0.01"], [])
+    result, _ = measure_service(case, case.plan(), 20_000, 3)
+    assert not result["accepted"]
+    assert "held" in result["why"]
+    assert result["rungs"]["hold"] > 0
