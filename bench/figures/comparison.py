@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,8 +32,8 @@ def draw(rows: list[Row]) -> Drawing | None:
     heights = [0.25 * len(panel) + 0.30 for panel in chosen]
     drawing = Drawing(
         "comparison", "Time per round beside other decoders, on the same shots", wording.shared(), shown,
-        "Bars: CPU time per round, median of the repeats; lines: least to most. The factor is over rtqec. In brackets: "
-        "what one call is given (a round as it comes, a whole shot, or all shots at once)."
+        "Bars: CPU time per round, median of the repeats; lines: least to most. The factor is over rtqec in the same "
+        "repeat. In brackets: what one call is given (a round as it comes, a whole shot, or all shots at once)."
         f"{_unavailable(compared)}", sum(heights) + 0.45,
     )  # fmt: skip
     with mpl.rc_context(STYLE):
@@ -57,20 +55,26 @@ def _time(row: Row) -> float | None:
 def _draw_panel(axes: Axes, panel: list[list[Row]], title: str) -> None:
     times = {id(repeats): np.array([time for row in repeats if (time := _time(row))]) for repeats in panel}
     ordered = sorted(panel, key=lambda repeats: -float(np.median(times[id(repeats)])))
-    ours = next((np.median(times[id(r)]) for r in panel if r[0]["result"]["decoder"] == OURS), math.nan)
     for y, repeats in enumerate(ordered):
         of_decoder = times[id(repeats)]
         middle = float(np.median(of_decoder))
         name = repeats[0]["result"]["decoder"]
-        colour = _colour(name, faster=middle < ours)
+        factor = _factor(repeats)
+        colour = _colour(name, faster=factor is not None and factor < 1)
         axes.barh(y, middle, 0.7, color=colour)
         axes.plot([of_decoder.min(), of_decoder.max()], [y, y], color="black", linewidth=1, marker="|", markersize=5)
-        said = f"{number(middle)} us" + ("" if name == OURS or math.isnan(ours) else f", {middle / ours:.2g} x")
+        said = f"{number(middle)} us" + ("" if name == OURS or factor is None else f", {factor:.2g} x")
         axes.text(max(middle, of_decoder.max()) * 1.12, y, said, va="center", size=8)
     axes.set_yticks(range(len(ordered)), [_label(repeats[0]) for repeats in ordered], fontsize=8)
     axes.set_ylim(-0.6, len(ordered) - 0.4)
     axes.grid(visible=False, axis="y")
     axes.set_title(title)
+
+
+def _factor(repeats: list[Row]) -> float | None:
+    """Time over rtqec's in the same repeat, the median of the repeats: the machine's speed drifts between them."""
+    factors = [factor for row in repeats if (factor := value_at(row["result"], "relative_to_rtqec")) is not None]
+    return float(np.median(factors)) if factors else None
 
 
 def _colour(name: str, *, faster: bool) -> str:
