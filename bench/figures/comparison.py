@@ -63,7 +63,7 @@ def _draw_panel(axes: Axes, panel: list[list[Row]], title: str) -> None:
         colour = _colour(name, faster=factor is not None and factor < 1)
         axes.barh(y, middle, 0.7, color=colour)
         axes.plot([of_decoder.min(), of_decoder.max()], [y, y], color="black", linewidth=1, marker="|", markersize=5)
-        said = f"{number(middle)} us" + ("" if name == OURS or factor is None else f", {factor:.2g} x")
+        said = f"{number(middle)} us" + ("" if name == OURS or factor is None else f", {number(factor)} x")
         axes.text(max(middle, of_decoder.max()) * 1.12, y, said, va="center", size=8)
     axes.set_yticks(range(len(ordered)), [_label(repeats[0]) for repeats in ordered], fontsize=8)
     axes.set_ylim(-0.6, len(ordered) - 0.4)
