@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from firmware_sim import report
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -34,14 +35,6 @@ def _first_line(path: str) -> str | None:
         return None
 
 
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 @functools.cache
 def source() -> dict[str, Any]:
     """Commit, and whether the tree holds anything that is not in it. Asked once per process."""
@@ -60,12 +53,9 @@ def installed(package: str) -> str | None:
 
 def machine() -> dict[str, Any]:
     """The machine as it stands: what it is, and how busy it has been in the last minute."""
-    return {
-        "cpu": _cpu_model(),
+    return report.machine() | {
         "cores": len(os.sched_getaffinity(0)),
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 2),
     }
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bench.cases import Case
 from bench.estimates import percentiles
-from bench.peers.peer import Decoded, Peer, Shots
+from bench.peers.peer import CannotDecodeError, Decoded, Peer, Shots
 from bench.peers.registry import peer_class
 from bench.peers.workloads import Workload, finite_workload, pieces_of, stream_workload
 from bench.provenance import installed
@@ -101,7 +101,7 @@ class Contest:
         try:
             peer, entry = self._prepare(name, peer_type)
             decoded = peer.decode(entry.shots)
-        except NotImplementedError as error:
+        except CannotDecodeError as error:
             return self._refuse(name, peer_type, str(error))
         return result_of(peer_type, entry, decoded) | {"workload": self.kind.value}
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.peers.graph import Edges, task_edges
-from bench.peers.peer import Decoded, Peer, ShotPeer, Shots, Task, Watch
+from bench.peers.peer import CannotDecodeError, Decoded, Peer, ShotPeer, Shots, Task, Watch
 
 with warnings.catch_warnings():
     # cudaq announces changes of its own primitives, which are not used here.
@@ -34,12 +34,12 @@ def sliding_options(task: Task, edges: Edges) -> dict[str, Any]:
     It asks that the rounds behind the first window are whole steps; a plan's last window takes what is left instead.
 
     Raises:
-        NotImplementedError: The rounds of this experiment are not as it wants them.
+        CannotDecodeError: The rounds of this experiment are not as it wants them.
     """
     widths = task.rounds.detectors_per_layer
     bulk, first, last = int(widths[len(widths) // 2]), int(widths[0]), int(widths[-1])
     if (widths[1:-1] != bulk).any() or first != last or first > bulk:
-        raise NotImplementedError("it wants equally many detectors in all rounds but the first and the last")
+        raise CannotDecodeError("it wants equally many detectors in all rounds but the first and the last")
     num_rounds, commit, window = len(widths), task.plan.window.commit_rounds, task.plan.window.rounds
     window = min(num_rounds, window + (num_rounds - window) % commit)
     options = {

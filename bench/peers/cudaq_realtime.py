@@ -22,7 +22,7 @@ from numba import types
 from bench.peers.cudaq_decoders import MERGED, PACKAGE, library, sliding_options
 from bench.peers.graph import task_edges
 from bench.peers.null import door_ns
-from bench.peers.peer import Decoded, Peer, Shots, Task, Watch
+from bench.peers.peer import CannotDecodeError, Decoded, Peer, Shots, Task, Watch
 from rtqec.kernels.native import compiled, now_ns, timespec
 from rtqec.plan.rounds import MEASURING
 
@@ -98,7 +98,7 @@ class _Realtime(Peer):
         assert circuit is not None
         sets, order = measurement_sets(circuit), np.argsort(task.rounds.detector_round, kind="stable")
         if any(not measurements for measurements in sets):
-            raise NotImplementedError("it drops detectors that have no measurement")
+            raise CannotDecodeError("it drops detectors that have no measurement")
         # Detectors are read against what the circuit measures without noise.
         self._reference = np.asarray(circuit.reference_sample(), np.bool_)
         self._config = library.decoder_config()
@@ -125,7 +125,7 @@ class _Realtime(Peer):
         every.decoders = [self._config]
         status = library.configure_decoders(every)
         if status != 0:
-            raise NotImplementedError(f"cudaq-qec refuses the configuration: status {status}")
+            raise CannotDecodeError(f"cudaq-qec refuses the configuration: status {status}")
         bits = np.ascontiguousarray(shots.measurements ^ self._reference).view(np.uint8)
         flips = np.zeros((len(shots), self._num_observables), np.uint8)
         reaction, spec, watch = np.zeros(len(shots), np.int64), timespec(), Watch(self.threads)

@@ -10,7 +10,7 @@ import stim
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from bench.peers.peer import Task
+from bench.peers.peer import CannotDecodeError, Task
 
 BOUNDARY = -1
 
@@ -81,7 +81,7 @@ def edges_of(dem: stim.DetectorErrorModel, detector_round: NDArray[np.int64], by
         by_time: Whether to number detectors in order of round instead of the model's own order.
 
     Raises:
-        NotImplementedError: Some part of an error flips more than two detectors.
+        CannotDecodeError: Some part of an error flips more than two detectors.
     """
     order = np.argsort(detector_round, kind="stable")
     number = np.arange(len(order))
@@ -92,7 +92,7 @@ def edges_of(dem: stim.DetectorErrorModel, detector_round: NDArray[np.int64], by
     for probability, parts in _errors(dem):
         for part, flips in parts:
             if len(part) > 2:
-                raise NotImplementedError("an error has a part that flips more than two detectors")
+                raise CannotDecodeError("an error has a part that flips more than two detectors")
             key = tuple(sorted(int(number[detector]) for detector in part))
             if not key or probability == 0:
                 continue

@@ -23,6 +23,10 @@ _SHOTS_AT_ONCE = 256
 """Shots that are laid out in a library's own form before the clocks start: such forms take up to 10 KiB a shot."""
 
 
+class CannotDecodeError(Exception):
+    """A decoder does not fit an experiment; the message says why, and stands in the table beside its name."""
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """What decoders are prepared for.
@@ -186,7 +190,7 @@ class Peer(ABC):
         """Prepare everything that can be prepared before the first shot.
 
         Raises:
-            NotImplementedError: It cannot decode this experiment; the message says why.
+            CannotDecodeError: It cannot decode this experiment; the message says why.
         """
 
     @abstractmethod

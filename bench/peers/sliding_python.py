@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse import vstack
 
 from bench.peers.graph import BOUNDARY, Edges, matrix_of, task_edges
-from bench.peers.peer import Decoded, Peer, Shots, Task, Watch
+from bench.peers.peer import CannotDecodeError, Decoded, Peer, Shots, Task, Watch
 from rtqec.plan.schedule import WindowRounds, windows_of_shot
 
 _SHOTS_AT_ONCE = 64
@@ -132,7 +132,7 @@ def _all_windows(task: Task, piece: list[_Window]) -> list[_Window]:
     """The windows of a shot, from those of a piece of it: the middle one stands for all in between.
 
     Raises:
-        NotImplementedError: The middle of the piece does not repeat.
+        CannotDecodeError: The middle of the piece does not repeat.
     """
     if task.whole:
         return piece
@@ -141,7 +141,7 @@ def _all_windows(task: Task, piece: list[_Window]) -> list[_Window]:
         piece[middle - 1].matching is not piece[middle].matching
         or piece[middle + 1].matching is not piece[middle].matching
     ):
-        raise NotImplementedError("the windows in the middle of a shot are not alike")
+        raise CannotDecodeError("the windows in the middle of a shot are not alike")
     more = (task.num_rounds - task.rounds.num_rounds) // task.plan.window.commit_rounds
     per_window = piece[middle + 1].start - piece[middle].start
     commit = task.plan.window.commit_rounds

@@ -17,7 +17,7 @@ import zmq
 from numpy.typing import NDArray
 
 from bench.peers.own_path import messages_of
-from bench.peers.peer import Decoded, Peer, Shots, Task, Watch
+from bench.peers.peer import CannotDecodeError, Decoded, Peer, Shots, Task, Watch
 from bench.peers.sliding_python import SlidingWindows
 from rtqec.plan.folding import FoldProgram
 from rtqec.wire import ROUNDS_HEADER, ROUNDS_HEADER_BYTES
@@ -35,10 +35,10 @@ def fold_of(program: FoldProgram, width_before: int) -> Fold:
     """Detection events of a round from its measurements and those of the round before, uint8 each.
 
     Raises:
-        NotImplementedError: Detectors that look further back.
+        CannotDecodeError: Detectors that look further back.
     """
     if program.look_back > 1 or len(program.sweeps):
-        raise NotImplementedError("the script folds detectors of two consecutive rounds, without sweep bits")
+        raise CannotDecodeError("the script folds detectors of two consecutive rounds, without sweep bits")
     constants = program.constants.astype(np.uint8)
     if program.diagonal_back and not constants.any():
         return np.bitwise_xor

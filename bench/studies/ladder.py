@@ -17,8 +17,8 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from scipy.stats import beta
 
+from bench.estimates import exact_interval
 from bench.provenance import RESULTS, provenance
 from bench.service import ServiceQueue, ServiceRun, sample_layers
 from rtqec.config import Config
@@ -53,13 +53,6 @@ def make_plan(distance: int, matching: str, fallbacks: list[str]) -> tuple[Confi
     return config, compile_plan(config, config.patch[0])
 
 
-def interval(count: int, total: int) -> tuple[float, float]:
-    """Exact two-sided 95 % interval of a fraction (Clopper and Pearson, 1934)."""
-    low = beta.ppf(0.025, count, total - count + 1) if count else 0.0
-    high = beta.ppf(0.975, count + 1, total - count) if count < total else 1.0
-    return float(low), float(high)
-
-
 def summarise(run: ServiceRun, truth: np.ndarray, budget_us: float, rounds: int, period_us: float) -> dict[str, Any]:
     late = run.response_ns > budget_us * 1000
     shots = run.corrections["shot_id"].astype(np.int64)
@@ -77,12 +70,12 @@ def summarise(run: ServiceRun, truth: np.ndarray, budget_us: float, rounds: int,
         "budget_us": budget_us,
         "windows": len(late),
         "late_windows": float(late.mean()),
-        "late_windows_interval": interval(int(late.sum()), len(late)),
+        "late_windows_interval": exact_interval(int(late.sum()), len(late)),
         "late_windows_wall": float(((run.corrections["flags"] & 2) != 0).mean()),
         "wrong_shots": int(wrong.sum()),
         "late_or_wrong_shots": bad,
         "late_or_wrong": bad / len(truth),
-        "late_or_wrong_interval": interval(bad, len(truth)),
+        "late_or_wrong_interval": exact_interval(bad, len(truth)),
         "rungs": {rung.name.lower(): int((run.corrections["rung"] == rung).sum()) for rung in Rung},
         "shots_by_lowest_rung": by_rung,
         "caught_up": int(((run.corrections["flags"] & 32) != 0).sum()),

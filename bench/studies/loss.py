@@ -18,8 +18,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from bench.daemon import Run, run_shots
+from bench.estimates import exact_interval
 from bench.provenance import RESULTS, ROOT, provenance
-from bench.studies.ladder import interval
 
 CONFIG = ROOT / "configs" / "d5_memory_z.toml"
 STEADY = ["ladder.fallbacks=[]", "feed.ring_rounds=1048576", "sink.settle_s=60", "sink.compare=false"]
@@ -27,7 +27,7 @@ STEADY = ["ladder.fallbacks=[]", "feed.ring_rounds=1048576", "sink.settle_s=60",
 
 def failures(run: Run, shots: np.ndarray) -> dict[str, Any]:
     count, total = int(run.wrong[shots].sum()), int(shots.sum())
-    return {"failures": count, "shots": total, "interval": interval(count, total)}
+    return {"failures": count, "shots": total, "interval": exact_interval(count, total)}
 
 
 def main() -> None:

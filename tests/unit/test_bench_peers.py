@@ -19,7 +19,7 @@ from bench.peers.contest import Contest, Kind
 from bench.peers.graph import BOUNDARY, edges_of, task_edges
 from bench.peers.null import Null
 from bench.peers.own_path import OwnPath, messages_of
-from bench.peers.peer import Decoded, Shots, Task, Watch
+from bench.peers.peer import CannotDecodeError, Decoded, Shots, Task, Watch
 from bench.peers.registry import PEERS, chosen, peer_class
 from bench.peers.sliding_python import SlidingPython
 from bench.peers.workloads import Workload, finite_workload, pieces_of, stream_workload, stretched
@@ -199,7 +199,7 @@ def test_equal_edges_are_merged_and_ordered_by_time() -> None:
     assert edges.observables.tolist() == [[True], [False]]
     assert edges.probabilities == pytest.approx([0.1 * 0.8 + 0.2 * 0.9, 0.1])
     assert edges.check_matrix().toarray().tolist() == [[1, 0], [0, 1], [0, 1]]
-    with pytest.raises(NotImplementedError, match="more than two"):
+    with pytest.raises(CannotDecodeError, match="more than two"):
         edges_of(stim.DetectorErrorModel("error(0.1) D0 D1 D2"), np.zeros(3, np.int64), by_time=False)
 
 
@@ -244,7 +244,7 @@ def test_a_decoder_that_cannot_says_why(monkeypatch: pytest.MonkeyPatch) -> None
     """What a decoder refuses is a row with its reason, not an error."""
 
     def refuse(_: Null, task: Task) -> None:
-        raise NotImplementedError(f"not {task.num_rounds} rounds")
+        raise CannotDecodeError(f"not {task.num_rounds} rounds")
 
     monkeypatch.setattr(Null, "__init__", refuse)
     result = Contest(small_case(), Kind.SHOTS, shots_workload(), SEED).measure("null")
