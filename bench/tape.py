@@ -25,7 +25,10 @@ from rtqec.wire import (
     padded,
 )
 
-_SEQUENCE_WORD, _SHOT_WORD, _CRC_WORD = 4, 5, 9
+_FLAGS_WORD, _SEQUENCE_WORD, _SHOT_WORD, _CRC_WORD = 3, 4, 5, 9
+_NO_FLAGS = RoundFlag(0)
+_CRC = np.uint64(RoundFlag.CRC)
+_SHIFT16 = np.uint64(16)
 _HIGH32 = np.uint64(0xFFFFFFFF00000000)
 _LOW32 = np.uint64(0xFFFFFFFF)
 _SHIFT32 = np.uint64(32)
@@ -33,14 +36,22 @@ _SHIFT32 = np.uint64(32)
 
 @compiled
 def number_messages(words: Any, sizes: Any, first_sequence: Any, first_shot: Any, per_shot: Any) -> Any:
-    """Write sequence, shot and checksum of each message of a tape; see `Tape`."""
+    """Write sequence and shot of each message, and the checksum of those that say that they have one.
+
+    Args:
+        words: uint64, shape (num_messages, stride).
+        sizes: int64, shape (num_messages,): bytes of each.
+        first_sequence, first_shot: Of the first message.
+        per_shot: Messages of a shot.
+    """
     for i in range(len(sizes)):
         sequence = np.uint64(first_sequence + i)
         words[i, 1] = (words[i, 1] & _LOW32) | sequence << _SHIFT32
         words[i, _SEQUENCE_WORD] = sequence
         words[i, _SHOT_WORD] = np.uint64(first_shot + i // per_shot)
         words[i, _CRC_WORD] &= _HIGH32
-        words[i, _CRC_WORD] |= crc32c_words(words[i], sizes[i] // 8, _CRC_WORD, _HIGH32)
+        if (words[i, _FLAGS_WORD] >> _SHIFT16) & _CRC:
+            words[i, _CRC_WORD] |= crc32c_words(words[i], sizes[i] // 8, _CRC_WORD, _HIGH32)
 
 
 @compiled
@@ -74,8 +85,47 @@ def drain(socket: Any, count: Any, message: Any) -> Any:
     return count
 
 
+def lay_messages(
+    plan: Plan, rounds_b8: list[NDArray[np.uint8]], widths: list[int], sweep_b8: NDArray[np.uint8] | None = None,
+    flags: RoundFlag = _NO_FLAGS,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:  # fmt: skip
+    """One message per round of each shot, in order; sequence, shot and checksum are left to `number_messages`.
+
+    Args:
+        plan: Named in each message.
+        rounds_b8: Of each round uint8, shape (num_shots, bytes of the round), LSB first.
+        widths: Bits of each round.
+        sweep_b8: uint8, shape (num_shots, sweep_bytes), in whole words; precedes the first round.
+        flags: Set in all messages.
+
+    Returns:
+        uint8, shape (num_messages, stride), and the bytes of each, int64.
+    """
+    num_shots, num_rounds = len(rounds_b8[0]), len(rounds_b8)
+    sweep_bytes = 0 if sweep_b8 is None else sweep_b8.shape[1]
+    room = ROUNDS_HEADER_BYTES + sweep_bytes + padded(max(packed.shape[1] for packed in rounds_b8))
+    memory = np.zeros((num_shots, num_rounds, room), np.uint8)
+    sizes = np.zeros(num_rounds, np.int64)
+    headers = np.zeros((num_shots, num_rounds), ROUNDS_HEADER)
+    for t, packed in enumerate(rounds_b8):
+        at = ROUNDS_HEADER_BYTES
+        if t == 0 and sweep_b8 is not None and sweep_bytes:
+            memory[:, t, at : at + sweep_bytes] = sweep_b8
+            at += sweep_bytes
+        memory[:, t, at : at + packed.shape[1]] = packed
+        sizes[t] = at + padded(packed.shape[1])
+    headers["magic"], headers["function_id"], headers["version"] = REQUEST_MAGIC, ROUNDS_FUNCTION, VERSION
+    headers["arg_len"], headers["bits_per_round"] = sizes - RPC_HEADER_BYTES, widths
+    headers["first_round"], headers["num_rounds"] = np.arange(num_rounds), 1
+    headers["source_epoch"], headers["plan_tag"], headers["flags"] = 1, plan.tag, np.uint16(flags)
+    headers["flags"][:, 0] |= np.uint16(RoundFlag.FIRST | (RoundFlag.SWEEP if sweep_bytes else 0))
+    headers["flags"][:, -1] |= np.uint16(RoundFlag.LAST)
+    memory[:, :, :ROUNDS_HEADER_BYTES] = headers.view(np.uint8).reshape(*headers.shape, -1)
+    return memory.reshape(num_shots * num_rounds, room), np.tile(sizes, num_shots)
+
+
 class Tape:
-    """Messages of one round each.
+    """Messages of one round each, with checksums.
 
     Args:
         plan: A finite plan.
@@ -88,36 +138,13 @@ class Tape:
     """
 
     def __init__(self, plan: Plan, shots: Shots) -> None:
-        num_shots, table = shots.num_shots, shots.messages
         self.num_rounds = shots.num_rounds
-        assert len(table) == self.num_rounds, "one round per message"
-        sweep = shots.sweep_b8.shape[1]
-        room = ROUNDS_HEADER_BYTES + sweep + padded(int(table[:, 3].max()))
-        self.memory: NDArray[np.uint8] = np.zeros((num_shots * self.num_rounds, room), np.uint8)
+        assert len(shots.messages) == self.num_rounds, "one round per message"
+        table = shots.messages.tolist()
+        rounds = [shots.rounds_b8[:, offset : offset + num_bytes] for _, _, offset, num_bytes, _ in table]
+        widths = [bits for *_, bits in table]
+        self.memory, self.sizes = lay_messages(plan, rounds, widths, shots.sweep_b8, RoundFlag.CRC)
         self.words: NDArray[np.uint64] = self.memory.view(np.uint64)
-        by_shot = self.memory.reshape(num_shots, self.num_rounds, room)
-        headers = np.zeros((num_shots, self.num_rounds), ROUNDS_HEADER)
-        sizes = np.zeros(self.num_rounds, np.int64)
-        for i, (first, count, offset, num_bytes, bits) in enumerate(table.tolist()):
-            at = ROUNDS_HEADER_BYTES
-            flags = RoundFlag.CRC
-            if first == 0:
-                flags |= RoundFlag.FIRST
-                if sweep:
-                    flags |= RoundFlag.SWEEP
-                    by_shot[:, i, at : at + sweep] = shots.sweep_b8
-                    at += sweep
-            if i == self.num_rounds - 1:
-                flags |= RoundFlag.LAST
-            by_shot[:, i, at : at + num_bytes] = shots.rounds_b8[:, offset : offset + num_bytes]
-            sizes[i] = at + padded(num_bytes)
-            header = headers[:, i]
-            header["flags"], header["first_round"], header["num_rounds"] = flags, first, count
-            header["bits_per_round"], header["arg_len"] = bits, sizes[i] - RPC_HEADER_BYTES
-        headers["magic"], headers["function_id"] = REQUEST_MAGIC, ROUNDS_FUNCTION
-        headers["version"], headers["plan_tag"], headers["source_epoch"] = VERSION, plan.tag, 1
-        by_shot[:, :, :ROUNDS_HEADER_BYTES] = headers.view(np.uint8).reshape(*headers.shape, -1)
-        self.sizes = np.tile(sizes, num_shots)
         self._next_sequence = self._next_shot = 0
 
     def __len__(self) -> int:

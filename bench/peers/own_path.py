@@ -12,6 +12,7 @@ an interruption of this process does not change what is decoded.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,20 +23,13 @@ from numpy.typing import NDArray
 
 from bench.inline import InlineLane
 from bench.peers.peer import Decoded, Peer, Shots, Task, Watch
+from bench.tape import lay_messages, number_messages
 from rtqec.kernels.ingest import ingest_message
 from rtqec.kernels.native import compiled, entry_of, load_acquire, now_ns, timespec
 from rtqec.kernels.records import SIGNAL_SEQUENCE
 from rtqec.wire import (
     CORRECTION,
-    REQUEST_MAGIC,
-    ROUNDS_FUNCTION,
-    ROUNDS_HEADER,
-    ROUNDS_HEADER_BYTES,
-    RPC_HEADER_BYTES,
-    VERSION,
     CorrectionFlag,
-    RoundFlag,
-    rounds_message_bytes,
 )
 
 _ROUNDS_AT_ONCE = 1 << 15
@@ -75,26 +69,15 @@ def messages_of(
     Returns:
         uint64, shape (num_messages, stride), and the bytes of each, int64.
     """
-    starts, num_rounds, num_shots = task.block_starts, task.num_rounds, len(shots)
-    widths = np.diff(starts)
-    sizes = np.array([rounds_message_bytes(1, int(width)) for width in widths])
-    memory = np.zeros((num_shots, num_rounds, int(sizes.max())), np.uint8)
-    for t in range(num_rounds):
-        packed = np.packbits(shots.measurements[:, starts[t] : starts[t + 1]], axis=1, bitorder="little")
-        memory[:, t, ROUNDS_HEADER_BYTES : ROUNDS_HEADER_BYTES + packed.shape[1]] = packed
-    headers = np.zeros((num_shots, num_rounds), ROUNDS_HEADER)
-    sequence = first_sequence + np.arange(num_shots * num_rounds).reshape(headers.shape)
-    headers["magic"], headers["function_id"], headers["version"] = REQUEST_MAGIC, ROUNDS_FUNCTION, VERSION
-    headers["sequence"], headers["request_id"] = sequence, sequence & 0xFFFFFFFF
-    headers["arg_len"], headers["bits_per_round"] = sizes - RPC_HEADER_BYTES, widths
-    headers["shot_id"] = first_shot + np.arange(num_shots)[:, np.newaxis]
-    headers["first_round"], headers["num_rounds"] = np.arange(num_rounds), 1
-    headers["source_epoch"], headers["plan_tag"] = 1, task.plan.tag
-    headers["flags"][:, 0] |= np.uint16(RoundFlag.FIRST)
-    headers["flags"][:, -1] |= np.uint16(RoundFlag.LAST)
-    memory[:, :, :ROUNDS_HEADER_BYTES] = headers.view(np.uint8).reshape(*headers.shape, -1)
-    tape = memory.view(np.uint64).reshape(num_shots * num_rounds, -1)
-    return tape, np.tile(sizes, num_shots).astype(np.int64)
+    starts = task.block_starts
+    rounds = [
+        np.packbits(shots.measurements[:, a:b], axis=1, bitorder="little")
+        for a, b in itertools.pairwise(starts.tolist())
+    ]
+    memory, sizes = lay_messages(task.plan, rounds, np.diff(starts).tolist())
+    tape = memory.view(np.uint64)
+    number_messages(tape, sizes, first_sequence, first_shot, task.num_rounds)
+    return tape, sizes
 
 
 class OwnPath(Peer):
