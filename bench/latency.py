@@ -48,14 +48,12 @@ from bench.recorded import record
 from bench.rows import Row
 from bench.service import ServiceQueue
 from firmware_sim.report import problems_of
+from firmware_sim.sender import LATE_BOUND_PERIODS, LATE_BOUND_US_MIN
 from rtqec.errors import ExitCode, FaultError
 from rtqec.plan import Plan
 from rtqec.units import NS_PER_US
 from rtqec.wire import CorrectionFlag, Rung
 
-LATE_BOUND_PERIODS = 10
-LATE_BOUND_US_MIN = 1000.0
-"""A scheduler's slice and less is what any shared machine may take."""
 LEFT_LATE_MAX = 0.01
 HELD_MAX = 0.01
 """Of all answers. A path that is too slow answers by holding, at once: its reaction times would look good."""

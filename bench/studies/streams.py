@@ -19,8 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "bench" / "results" / "streams.jsonl"
+from bench.provenance import RESULTS as RESULTS_FOLDER
+from bench.provenance import ROOT, source
+
+RESULTS = RESULTS_FOLDER / "streams.jsonl"
 TENTH = ["--set", "window.commit_rounds=5", "--set", "pace.burst_us=0", "--set", "lane.coalesce_us=0"]
 CASES = {
     "d5_1us": ["configs/d5_1us.toml"],
@@ -30,10 +32,6 @@ CASES = {
     "d5_4us_memory": ["configs/d5_1us.toml", "--period-us", "4"],
 }
 FLOORS = {"d5_10us": ("10", "400000"), "d5_100us": ("100", "100000")}
-
-
-def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def goals_of(name: str, report: dict[str, Any], floor: dict[str, Any] | None) -> dict[str, bool]:
@@ -73,9 +71,7 @@ def run_case(name: str) -> dict[str, Any]:
     return {
         "benchmark": name,
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": git("rev-parse", "--short", "HEAD"),
-        # The results themselves, which the case before has just appended to, do not count.
-        "dirty": bool(git("status", "--porcelain", "--", ".", ":!bench/results")),
+        **source(),
         "goals": goals_of(name, report, floor),
         "floor": floor,
         "report": report,
