@@ -18,7 +18,6 @@ from rtqec.kernels.records import (
     STEP_CATCH_UP,
     STEP_DECODE,
     STEP_HOLD,
-    WINDOW_PATCH,
     WINDOW_SLOT,
     WINDOW_STATE,
 )
@@ -61,6 +60,13 @@ class LadderStep:
     kind: int
     engine: Engine
 
+    @property
+    def name(self) -> str:
+        """What operators call it."""
+        if self.kind == STEP_DECODE:
+            return self.engine.rung.name.lower()
+        return "catch_up" if self.kind == STEP_CATCH_UP else "hold"
+
 
 def ladder_steps(plan: Plan, ladder: LadderTable) -> list[LadderStep]:
     """The ladder of a patch: its own matching, then the fallbacks that are something else."""
@@ -87,7 +93,7 @@ class Streams:
         budgets_us: Service time that a window of each may take.
         ladder: `[ladder]`, as the plans were compiled with.
         ring: Where their rounds lie.
-        telemetry: Its `path_counters` are written by the stages.
+        telemetry: Its `path_counters` are written by the stages; its `patches` here.
         events: Whether the feed carries detection events.
 
     Attributes:
@@ -96,7 +102,7 @@ class Streams:
         masks: uint8, all masks.
         seam: int64, shape (num_seam, 2), all seams.
         cost_ns: float64, shape (num_models, NUM_BUCKETS): predicted cost of one window. The path writes it.
-        patches: `WINDOW_PATCH`, shape (num_patches,).
+        patches: `WINDOW_PATCH`, shape (num_patches,); in the telemetry block, as control may change budgets and steps.
         states, aheads: `WINDOW_STATE`, shape (num_patches,). The path writes them.
         streams, shelf: What compiled code takes; see `kernels.window`.
 
@@ -114,7 +120,7 @@ class Streams:
         self.quantile = ladder.quantile
         self.states = np.zeros(len(plans), WINDOW_STATE)
         self.aheads = np.zeros(len(plans), WINDOW_STATE)
-        self.patches = np.zeros(len(plans), WINDOW_PATCH)
+        self.patches = telemetry.patches
         self.ladders = [ladder_steps(plan, ladder) for plan in plans]
         self.multiples = np.array(plans[0].multiples, np.int64)
         open_models: list[int] = []
@@ -128,6 +134,7 @@ class Streams:
             patch["backlog_rounds"] = _backlog_rounds(ladder, patch)
             patch["open_offset"], patch["closing_offset"] = len(open_models), len(closing_models)
             patch["step_offset"], patch["num_steps"] = len(steps), len(own_steps)
+            patch["steps_mask"] = (1 << len(own_steps)) - 1
             engines = list(dict.fromkeys(step.engine for step in own_steps))
             steps += [(step.kind, engines.index(step.engine), step.engine.rung) for step in own_steps]
             for engine in engines:

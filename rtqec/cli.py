@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import signal
-import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -17,13 +15,11 @@ from rich.table import Table
 
 from rtqec import __version__, log
 from rtqec.check import print_plans
-from rtqec.config import Config, load_config
-from rtqec.control import ask as ask_daemon
-from rtqec.control import check_endpoint, serve
+from rtqec.config import load_config
 from rtqec.errors import ExitCode, RtqecError
-from rtqec.lane import Lane
 from rtqec.plan import compile_plans
-from rtqec.telemetry import telemetry_path
+from rtqec.service.ask import ask as ask_daemon
+from rtqec.service.supervisor import Supervisor
 from rtqec.verify import Verdict, verify_plan
 from rtqec.wire import parse_correction
 
@@ -58,49 +54,17 @@ def run(config: ConfigArgument, set_: SetOption = None) -> None:
     """Run the daemon in the foreground, until SIGTERM or Ctrl-C. A service manager runs the same."""
     loaded = load_config(config, set_ or [])
     log.configure(loaded.log.level, loaded.log.format)
-    stop_asked = False
-
-    def ask_stop(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal stop_asked
-        stop_asked = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask_stop)
-    check_endpoint(loaded)
-    lane = Lane(loaded)
-    with ControlProcess(config, set_ or [], loaded):
-        lane.start()
-        while lane.alive and not stop_asked:
-            signal.sigtimedwait([], 0.2)
-        lane.stop()
-
-
-class ControlProcess:
-    """The process that answers questions while the lane runs; nothing where `[control] endpoint` is not set."""
-
-    def __init__(self, config: Path, overrides: list[str], loaded: Config) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        if loaded.control.endpoint is not None:
-            sets = [part for override in overrides for part in ("--set", override)]
-            command = [sys.executable, "-m", "rtqec.cli", "serve-control", str(config), *sets]
-            # A Ctrl-C on the terminal is for the daemon, which ends this process when it has drained.
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
-
-    def __enter__(self) -> None:
-        if self._process is not None and self._process.stdout is not None and not self._process.stdout.readline():
-            raise typer.Exit(self._process.wait())
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
+    code = asyncio.run(Supervisor(loaded, config, set_ or []).run())
+    if code is not ExitCode.OK:
+        raise typer.Exit(code)
 
 
 @app.command(hidden=True)
-def serve_control(config: ConfigArgument, set_: SetOption = None) -> None:
-    """Answer control requests for the daemon that started this process."""
-    loaded = load_config(config, set_ or [])
-    serve(loaded, telemetry_path(loaded), lambda: print("ready", flush=True))  # noqa: T201 (to the daemon's pipe)
+def lane(channel: Annotated[int, typer.Argument(help="A file descriptor.")]) -> None:
+    """Be a lane of the daemon that started this process."""
+    from rtqec.lane_process import main as serve_lane
+
+    serve_lane(channel)
 
 
 @app.command()

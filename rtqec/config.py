@@ -7,7 +7,9 @@ coordinate that is none) is refused by `plan`. Both speak as `ConfigError`.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,7 +22,11 @@ Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveTime = Annotated[float, Field(gt=0)]
 ENDLESS = "endless"
+LANE_PLACE = "{lane}"
+"""In `[feed]` and `[publish]` endpoint: replaced by the number of the lane."""
 PATCHES_MAX = 4096
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^${}]*))?\}")
+"""One without another one in its default: they are replaced from within."""
 
 
 class _Table(BaseModel):
@@ -136,11 +142,63 @@ class ControlTable(_Table):
     endpoint: str | None = None
 
 
-class LaneTable(_Table):
-    """`[lane]`: the process that carries the patches."""
+class MetricsTable(_Table):
+    """`[metrics]`: where Prometheus may scrape. Without an endpoint there are no metrics."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "lane0"
-    runtime_dir: str = "${XDG_RUNTIME_DIR:-/tmp}/rtqec"
+    endpoint: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] | None = None
+
+
+class ServiceTable(_Table):
+    """`[service]`: the daemon as its operators see it."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "rtqec"
+    runtime_dir: str = "${RUNTIME_DIRECTORY:-${XDG_RUNTIME_DIR:-/tmp}/rtqec}"
+    state_dir: str = "${STATE_DIRECTORY:-${XDG_STATE_HOME:-${HOME:-/tmp}/.local/state}/rtqec}"
+    lane_timeout_ms: Annotated[float, Field(ge=300, le=60_000)] = 1000.0
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    standby: bool = True
+
+
+class CoresTable(_Table):
+    """`[cores]`: what each thread runs on, and how the kernel treats it."""
+
+    lanes: list[Annotated[list[NonNegative], Field(min_length=1, max_length=3)]] = []
+    supervisor: list[NonNegative] = []
+    realtime_priority: Annotated[int, Field(ge=0, le=98)] = 0
+    lock_memory: bool = False
+    cpu_dma_latency_us: NonNegative | Literal["default"] = "default"
+
+
+class SecurityTable(_Table):
+    """`[security]`: who may reach the daemon over tcp."""
+
+    server_key: str | None = None
+    accept_plain_tcp: bool = False
+
+
+class AuditTable(_Table):
+    """`[audit]`: how long the audit log is kept."""
+
+    retention_days: Positive = 365
+
+
+Patches = Literal["all"] | list[Annotated[int, Field(ge=0, lt=PATCHES_MAX)]]
+
+
+class ClientTable(_Table):
+    """`[[client]]`: a key that is let in, and the patches that it may feed, read or change."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    public_key: Annotated[str, Field(min_length=40, max_length=40)]
+    feed: Patches = []
+    read: Patches = []
+    change: Patches = []
+
+
+class LaneTable(_Table):
+    """`[lane]`: the processes that carry the patches."""
+
+    count: Annotated[int, Field(ge=1, le=256)] = 1
     spin_us: Annotated[float, Field(ge=0, le=1000)] = 0.0
     coalesce_us: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     batch_windows: Annotated[int, Field(ge=1, le=1024)] = 64
@@ -162,6 +220,7 @@ class PatchTable(_Table):
     """`[[patch]]`: one logical qubit. `plan` and `window` override single keys of the tables of that name."""
 
     id: Annotated[int, Field(ge=0, lt=PATCHES_MAX)]
+    lane: NonNegative | None = None
     plan: dict[str, Any] = Field(default_factory=dict)
     window: dict[str, Any] = Field(default_factory=dict)
     budget_us: PositiveTime | None = None
@@ -365,7 +424,12 @@ class Config(_Table):
     deadline: DeadlineTable = DeadlineTable()
     ladder: LadderTable = LadderTable()
     control: ControlTable = ControlTable()
+    metrics: MetricsTable = MetricsTable()
+    service: ServiceTable = ServiceTable()
     lane: LaneTable = LaneTable()
+    cores: CoresTable = CoresTable()
+    security: SecurityTable = SecurityTable()
+    audit: AuditTable = AuditTable()
     log: LogTable = LogTable()
     verify: VerifyTable = VerifyTable()
     source: SourceTable = SourceTable()
@@ -373,7 +437,10 @@ class Config(_Table):
     sink: SinkTable = SinkTable()
     fault: list[FaultTable] = []
     patch: Annotated[list[PatchTable], Field(min_length=1)] = [PatchTable(id=0)]
+    client: list[ClientTable] = []
     folder: str = Field(default=".", exclude=True)
+    lane_index: int = Field(default=0, exclude=True)
+    """Of a configuration that `of_lane` has narrowed to one lane."""
 
     @model_validator(mode="after")
     def _measurements_can_be_folded(self) -> Config:
@@ -390,6 +457,38 @@ class Config(_Table):
         ids = [patch.id for patch in self.patch]
         if len(set(ids)) != len(ids):
             raise ValueError(f"[[patch]] id must differ from patch to patch, found {ids}")
+        return self
+
+    @model_validator(mode="after")
+    def _lanes_fit(self) -> Config:
+        for key, endpoint in (("[feed]", self.feed.endpoint), ("[publish]", self.publish.endpoint)):
+            if self.lane.count > 1 and LANE_PLACE not in endpoint:
+                raise ValueError(
+                    f"{key} endpoint is {endpoint!r}, but [lane] count is {self.lane.count}, and each lane needs an "
+                    f"endpoint of its own: write {LANE_PLACE} where the number of the lane belongs"
+                )
+        for patch in self.patch:
+            if patch.lane is not None and patch.lane >= self.lane.count:
+                raise ValueError(f"[[patch]] id = {patch.id} lane is {patch.lane}; [lane] count is {self.lane.count}")
+        if self.lane.count > len(self.patch):
+            raise ValueError(f"[lane] count is {self.lane.count}, but there are only {len(self.patch)} patches")
+        if self.cores.lanes and len(self.cores.lanes) != self.lane.count:
+            raise ValueError(
+                f"[cores] lanes names cores of {len(self.cores.lanes)} lanes; [lane] count is {self.lane.count}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _clients_differ(self) -> Config:
+        for what in ("name", "public_key"):
+            found = [getattr(client, what) for client in self.client]
+            if len(set(found)) != len(found):
+                raise ValueError(f"[[client]] {what} must differ from client to client, found {found}")
+        known = {patch.id for patch in self.patch}
+        for client in self.client:
+            named = {p for rights in (client.feed, client.read, client.change) if rights != "all" for p in rights}
+            if named - known:
+                raise ValueError(f"[[client]] {client.name} names patches {sorted(named - known)}, which do not exist")
         return self
 
     @property
@@ -425,23 +524,50 @@ class Config(_Table):
 
     @property
     def runtime_dir(self) -> Path:
-        """The folder of telemetry blocks and locks."""
-        return Path(expand_variables("[lane] runtime_dir", self.lane.runtime_dir))
+        """The folder of telemetry blocks, locks and the daemon's own description of itself."""
+        return Path(expand_variables("[service] runtime_dir", self.service.runtime_dir))
+
+    @property
+    def state_dir(self) -> Path:
+        """The folder of what outlives the daemon: the audit log."""
+        return Path(expand_variables("[service] state_dir", self.service.state_dir))
+
+    @property
+    def lane_name(self) -> str:
+        """What logs, metrics and files call the lane of a configuration that `of_lane` made."""
+        return f"lane{self.lane_index}"
+
+    def of_lane(self, index: int, patch_ids: Collection[int]) -> Config:
+        """The configuration of one lane: its patches, its endpoints, and its number."""
+
+        def endpoint(table: Any) -> Any:
+            return table.model_copy(update={"endpoint": table.endpoint.replace(LANE_PLACE, str(index))})
+
+        return self.model_copy(
+            update={
+                "feed": endpoint(self.feed),
+                "publish": endpoint(self.publish),
+                "patch": [patch for patch in self.patch if patch.id in patch_ids],
+                "lane_index": index,
+            }
+        )
 
 
 def expand_variables(key: str, value: str) -> str:
-    """Replace `${NAME}` and `${NAME:-default}` by the environment's values."""
-    parts = value.split("${")
-    expanded = parts[0]
-    for part in parts[1:]:
-        name, _, rest = part.partition("}")
-        name, has_default, default = name.partition(":-")
-        if name not in os.environ and not has_default:
+    """Replace `${NAME}` and `${NAME:-default}` by the environment's values; a default may hold variables itself."""
+
+    def replace(found: re.Match[str]) -> str:
+        name, default = found[1], found[2]
+        if name not in os.environ and default is None:
             raise ConfigError(
                 key, f"is {value!r}, but the environment variable {name} is not set.",
                 "The path cannot be completed without it.", f"Set it: export {name}=/path/to/folder",
             )  # fmt: skip
-        expanded += os.environ.get(name, default) + rest
+        return os.environ.get(name, default or "")
+
+    expanded = value
+    for _ in range(value.count("${")):
+        expanded = _VARIABLE.sub(replace, expanded)
     return expanded
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import zmq
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from rtqec.config import FeedTable
 from rtqec.kernels.ingest import ingest
 from rtqec.kernels.native import precise_timers, timespec
-from rtqec.kernels.records import FEED_LIMITS, FEED_STATE
+from rtqec.kernels.records import FEED_LIMITS, FEED_STATE, STOP
 from rtqec.plan import Plan
 from rtqec.plan.tables import FoldTables
 from rtqec.ring import Ring
@@ -32,7 +33,7 @@ class Intake:
         plans: One per patch.
         patch_ids: Their ids.
         ring: Where rounds go.
-        telemetry: Its `feed_counters` are written here.
+        telemetry: Its `feed_counters` and sampled events are written here.
         table: `[feed]`.
 
     Attributes:
@@ -64,6 +65,7 @@ class Intake:
         self.feed = (
             self.tables.patches, ring.places, self.states, self.tables.layers, self.tables.program, ring.events_b8,
             ring.slots, ring.cursors, ring.signal, telemetry.feed_counters, limits, room,
+            (telemetry.event_counts, telemetry.event_rounds),
         )  # fmt: skip
 
 
@@ -73,39 +75,58 @@ class Feed:
     Args:
         intake: What it works on.
         ring: Where rounds go.
-        socket: A bound PULL socket. From `start` on it belongs to the ingest thread.
+        socket: A bound PULL socket, or None until `open`. From `start` on it belongs to the ingest thread.
         waiting: How to wait for a message; see `LaneTable.waiting_ns`.
+        place_thread: Called by the thread before it receives.
     """
 
-    def __init__(self, intake: Intake, ring: Ring, socket: zmq.Socket[bytes], waiting: NDArray[np.int64]) -> None:
+    def __init__(
+        self, intake: Intake, ring: Ring, socket: zmq.Socket[bytes] | None, waiting: NDArray[np.int64],
+        place_thread: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self._ring, self._intake, self._waiting = ring, intake, waiting
+        self._place_thread = place_thread
+        self._socket: zmq.Socket[bytes] | None = None
+        if socket is not None:
+            self.open(socket)
+        self._thread: threading.Thread | None = None
+
+    def open(self, socket: zmq.Socket[bytes]) -> None:
+        """Receive from a bound PULL socket, once started."""
         socket.setsockopt(zmq.RCVTIMEO, RECEIVE_TIMEOUT_MS)
-        self._socket, self._ring, self._intake, self._waiting = socket, ring, intake, waiting
-        self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
+        self._socket = socket
 
     def warm(self) -> None:
         """Compile the loop, without receiving."""
-        running = self._ring.control.copy()
-        self._ring.control[:] = 1
+        self._ring.control[STOP] = 1
         self._run()
-        self._ring.control[:] = running
+        self._ring.control[STOP] = 0
+        self._intake.states["draining"] = 0
 
     def start(self) -> None:
-        """Begin to receive."""
+        """Begin to receive. The thread is made here, as one that was made before a fork is dead after it."""
+        self._thread = threading.Thread(target=self._receive, name="ingest", daemon=True)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
         """Whether the thread still runs."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def join(self) -> None:
         """Wait for the thread to end, after `Ring.stop`."""
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _receive(self) -> None:
+        self._place_thread()
+        precise_timers()
+        self._run()
 
     def _run(self) -> None:
-        precise_timers()
         intake = self._intake
+        pointer = self._socket.underlying if self._socket is not None else 0
         ingest(
-            self._socket.underlying, intake.feed, self._ring.control, intake.message, intake.words, intake.events,
-            intake.times, self._waiting, timespec(),
+            pointer, intake.feed, self._ring.control, intake.message, intake.words, intake.events, intake.times,
+            self._waiting, timespec(),
         )  # fmt: skip

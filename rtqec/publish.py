@@ -17,19 +17,23 @@ class Publish:
     """The last stage.
 
     Args:
-        socket: A bound PUSH socket, of the path's thread.
+        socket: A PUSH socket, of the path's thread; None until `open`.
         streams: Its `cost_ns` learns here.
-        telemetry: Its journal, `path_counters`, `service_counts` and `rung_counts` are written here.
+        telemetry: Its journal, `path_counters`, `span_counts` and `rung_counts` are written here.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], streams: Streams, telemetry: TelemetryBlock) -> None:
-        self._socket, self._pointer = socket, socket.underlying
+    def __init__(self, socket: zmq.Socket[bytes] | None, streams: Streams, telemetry: TelemetryBlock) -> None:
+        self._socket, self._pointer = socket, socket.underlying if socket is not None else 0
         self._kept = (
-            telemetry.path_counters, telemetry.service_counts, telemetry.rung_counts, telemetry.journal,
+            telemetry.path_counters, telemetry.span_counts, telemetry.rung_counts, telemetry.journal,
             telemetry.journal_sent, telemetry.written, streams.cost_ns, streams.quantile,
         )  # fmt: skip
         self._publish: Callable[..., int] = publish_corrections
         self._spec = timespec()
+
+    def open(self, socket: zmq.Socket[bytes]) -> None:
+        """Send to a bound PUSH socket from now on."""
+        self._socket, self._pointer = socket, socket.underlying
 
     def warm(self, batch: WindowBatch) -> None:
         """Compile, on an empty batch."""

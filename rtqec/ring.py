@@ -8,10 +8,13 @@ newest message, counted: it never allocates and never waits.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtqec.kernels.records import (
     CONTROL_WORDS,
     CURSOR_STRIDE,
+    DRAIN,
+    OPEN_SHOTS,
     RING_PLACE,
     ROUND_SLOT,
     SIGNAL_SEQUENCE,
@@ -31,10 +34,10 @@ class Ring:
         slots: `ROUND_SLOT`, one per slot.
         cursors: int64, shape (num_patches * CURSOR_STRIDE,).
         signal: uint32, shape (SIGNAL_WORDS,).
-        control: int64, shape (CONTROL_WORDS,).
+        control: int64, shape (CONTROL_WORDS,); of a lane, in its telemetry block.
     """
 
-    def __init__(self, plans: list[Plan], rounds_asked: int) -> None:
+    def __init__(self, plans: list[Plan], rounds_asked: int, control: NDArray[np.int64] | None = None) -> None:
         self.places = np.zeros(len(plans), RING_PLACE)
         num_bytes = num_slots = 0
         for place, plan in zip(self.places, plans, strict=True):
@@ -47,12 +50,18 @@ class Ring:
         self.slots = np.empty(num_slots, ROUND_SLOT)
         self.cursors = np.zeros(len(plans) * CURSOR_STRIDE, np.int64)
         self.signal = np.zeros(SIGNAL_WORDS, np.uint32)
-        self.control = np.zeros(CONTROL_WORDS, np.int64)
+        self.control = np.zeros(CONTROL_WORDS, np.int64) if control is None else control
 
     def warm(self) -> None:
         """Touch every page."""
         self.events_b8.fill(0)
         self.slots.view(np.uint8).fill(0)
+
+    def reset(self) -> None:
+        """Forget what a lane before has written."""
+        self.cursors.fill(0)
+        self.signal.fill(0)
+        self.control[[STOP, DRAIN, OPEN_SHOTS]] = 0
 
     @property
     def stopping(self) -> bool:

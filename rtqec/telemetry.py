@@ -1,9 +1,9 @@
 """Counters, histograms and the journal of one lane, in a memory-mapped file that any process may read while the lane
 writes.
 
-One writer per field: ingest writes `feed_counters`, control writes `resets`, the path writes the rest. A reader sees
-single 64-bit values whole; two of them may be of different moments. Of the journal it may believe what was written
-before it looked and is not yet overwritten: see `corrections_of`.
+One writer per field, see ARCHITECTURE.md. A reader sees single 64-bit values whole; two of them may be of different
+moments. Of the journal it may believe what was written before it looked and is not yet overwritten: see
+`corrections_of`. The file outlives its lane: the next one goes on counting where a lane that died has stopped.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ from numpy.typing import NDArray
 from rtqec.config import Config
 from rtqec.errors import FaultError
 from rtqec.kernels.histogram import NUM_BINS
-from rtqec.kernels.records import FeedCounter, PathCounter
+from rtqec.kernels.records import CONTROL_WORDS, WINDOW_PATCH, FeedCounter, PathCounter, Span
 from rtqec.wire import CORRECTION, Rung
 
-_MAGIC = 0x5254514543303032
+_MAGIC = 0x5254514543303033
 _HEADER = np.dtype(
-    [("magic", "<u8"), ("num_patches", "<i8"), ("journal_corrections", "<i8"), ("pid", "<i8"), ("ready_ns", "<i8")]
-)
+    [
+        ("magic", "<u8"), ("num_patches", "<i8"), ("journal_corrections", "<i8"), ("num_detectors", "<i8"),
+        ("pid", "<i8"), ("ready_ns", "<i8"), ("starts", "<i8"),
+    ]
+)  # fmt: skip
 
 _DIGEST_BYTES = 32
 
 
 def telemetry_path(config: Config) -> Path:
-    """Where a lane's telemetry block lies."""
-    return config.runtime_dir / f"{config.lane.name}.telemetry"
+    """Where the telemetry block of a lane lies; see `Config.of_lane`."""
+    return config.runtime_dir / f"{config.service.name}-{config.lane_name}.telemetry"
 
 
 class TelemetryBlock:
@@ -43,16 +46,22 @@ class TelemetryBlock:
         digests: uint8, shape (num_patches, 32): sha256 of each patch's plan.
         feed_counters: int64, shape (num_patches + 1, len(FeedCounter)); the last row is for unknown patches.
         path_counters: int64, shape (num_patches, len(PathCounter)).
-        service_counts: int64, shape (num_patches, NUM_BINS): histograms of service time in ns.
+        span_counts: int64, shape (num_patches, len(Span), NUM_BINS): histograms of times in ns.
+        event_counts: int64, shape (num_patches, num_detectors): how often each detector of a full layer fired, in the
+            rounds that ingest sampled.
+        event_rounds: int64, shape (num_patches,): how many rounds it sampled.
         rung_counts: int64, shape (num_patches, len(Rung)): corrections by rung.
         written: int64, shape (num_patches,): corrections so far; number k lies at place k modulo the journal's length.
         journal: `wire.CORRECTION`, shape (num_patches, journal_corrections): the last corrections, sent or not.
         journal_sent: uint8, same shape: 1 where the transport took it.
         resets: int64, shape (num_patches,): how often a reset of the frame's status was asked for.
-        header: Record with `pid` and `ready_ns` (CLOCK_MONOTONIC at READY, 0 before).
+        control: int64, shape (CONTROL_WORDS,): stop, drain and beats; see `kernels.records`.
+        patches: `WINDOW_PATCH`, shape (num_patches,): what the path knows of a patch; control writes `budget_ns` and
+            `steps_mask`.
+        header: Record with `pid`, `ready_ns` (CLOCK_MONOTONIC at READY, 0 before), and `starts` of the lane so far.
     """
 
-    def __init__(self, memory: mmap.mmap, num_patches: int, journal_corrections: int) -> None:
+    def __init__(self, memory: mmap.mmap, num_patches: int, journal_corrections: int, num_detectors: int) -> None:
         self._memory = memory
         self._at = 0
         self.header = self._take(_HEADER, (1,))
@@ -60,10 +69,14 @@ class TelemetryBlock:
         self.digests = self._take(np.uint8, (num_patches, _DIGEST_BYTES))
         self.feed_counters = self._take(np.int64, (num_patches + 1, len(FeedCounter)))
         self.path_counters = self._take(np.int64, (num_patches, len(PathCounter)))
-        self.service_counts = self._take(np.int64, (num_patches, NUM_BINS))
+        self.span_counts = self._take(np.int64, (num_patches, len(Span), NUM_BINS))
+        self.event_counts = self._take(np.int64, (num_patches, num_detectors))
+        self.event_rounds = self._take(np.int64, (num_patches,))
         self.rung_counts = self._take(np.int64, (num_patches, len(Rung)))
         self.written = self._take(np.int64, (num_patches,))
         self.resets = self._take(np.int64, (num_patches,))
+        self.control = self._take(np.int64, (CONTROL_WORDS,))
+        self.patches = self._take(WINDOW_PATCH, (num_patches,))
         self.journal_sent = self._take(np.uint8, (num_patches, journal_corrections))
         self.journal = self._take(CORRECTION, (num_patches, journal_corrections))
 
@@ -74,17 +87,20 @@ class TelemetryBlock:
         return array
 
     @classmethod
-    def create(cls, path: Path, patch_ids: list[int], journal_corrections: int) -> TelemetryBlock:
-        """Make the file anew and touch all of it."""
-        size = _block_bytes(len(patch_ids), journal_corrections)
+    def create(
+        cls, path: Path, patch_ids: list[int], journal_corrections: int, num_detectors: int = 0
+    ) -> TelemetryBlock:
+        """Make the file anew and touch all of it. `num_detectors`: the most of a layer that are counted each."""
+        sizes = (len(patch_ids), journal_corrections, num_detectors)
+        size = _block_bytes(*sizes)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         with path.open("w+b") as file:
             file.write(bytes(size))
             file.flush()
-            block = cls(mmap.mmap(file.fileno(), size), len(patch_ids), journal_corrections)
+            block = cls(mmap.mmap(file.fileno(), size), *sizes)
         block.patch_ids[:] = patch_ids
-        block.header[0] = (_MAGIC, len(patch_ids), journal_corrections, os.getpid(), 0)
+        block.header[0] = (_MAGIC, *sizes, os.getpid(), 0, 0)
         return block
 
     @classmethod
@@ -97,10 +113,16 @@ class TelemetryBlock:
         with path.open("r+b" if control else "rb") as file:
             memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ | (mmap.PROT_WRITE if control else 0))
         header = np.frombuffer(memory, _HEADER, count=1)[0] if len(memory) >= _HEADER.itemsize else None
-        sizes = (int(header["num_patches"]), int(header["journal_corrections"])) if header is not None else (0, 0)
+        names = ("num_patches", "journal_corrections", "num_detectors")
+        sizes = [int(header[name]) for name in names] if header is not None else [0, 0, 0]
         if header is None or header["magic"] != _MAGIC or len(memory) != _block_bytes(*sizes):
             raise FaultError(f"{path} is not the telemetry block of a lane of this version.")
         return cls(memory, *sizes)
+
+    def fits(self, patch_ids: list[int], journal_corrections: int, num_detectors: int) -> bool:
+        """Whether a lane of these sizes can go on with this block."""
+        found = self.patch_ids.tolist(), self.journal.shape[1], self.event_counts.shape[1]
+        return bool(found == (patch_ids, journal_corrections, num_detectors))
 
     def corrections_of(self, patch_index: int, first: int, stop: int) -> NDArray[Any]:
         """The corrections with window index [first, stop) of a patch that the journal still has.
@@ -115,6 +137,12 @@ class TelemetryBlock:
         found = self.journal[patch_index, wanted % length]
         kept: NDArray[Any] = found[wanted > int(self.written[patch_index]) - length]
         return kept
+
+    @property
+    def service_counts(self) -> NDArray[np.int64]:
+        """int64, shape (num_patches, NUM_BINS): histograms of service time in ns."""
+        counts: NDArray[np.int64] = self.span_counts[:, Span.SERVICE]
+        return counts
 
     def counters_of(self, row: int) -> dict[str, int]:
         """The counters of one patch, by name; of row -1, those of no known patch."""
@@ -132,17 +160,21 @@ class TelemetryBlock:
         return feed | path | rungs
 
 
-def _block_bytes(num_patches: int, journal_corrections: int) -> int:
+def _block_bytes(num_patches: int, journal_corrections: int, num_detectors: int) -> int:
     sizes = (
         _HEADER.itemsize,
         8 * num_patches,
         _DIGEST_BYTES * num_patches,
         8 * (num_patches + 1) * len(FeedCounter),
         8 * num_patches * len(PathCounter),
-        8 * num_patches * NUM_BINS,
+        8 * num_patches * len(Span) * NUM_BINS,
+        8 * num_patches * num_detectors,
+        8 * num_patches,
         8 * num_patches * len(Rung),
         8 * num_patches,
         8 * num_patches,
+        8 * CONTROL_WORDS,
+        WINDOW_PATCH.itemsize * num_patches,
         num_patches * journal_corrections,
         CORRECTION.itemsize * num_patches * journal_corrections,
     )

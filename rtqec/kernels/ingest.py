@@ -10,9 +10,18 @@ from typing import Any
 import numpy as np
 
 from rtqec.kernels.message import ACCEPTED, check_header, check_message, find_patch
-from rtqec.kernels.native import DONTWAIT, compiled, fetch_add, load_acquire, now_ns, sleep_until, zmq_recv
-from rtqec.kernels.records import COALESCE_FOR_NS, INGEST_BEAT, STOP, WAIT_COALESCE_NS, WAIT_SPIN_NS, FeedCounter
-from rtqec.kernels.sequence import accept_message, follow_source, look_at_clocks, order_message
+from rtqec.kernels.native import DONTWAIT, compiled, load_acquire, now_ns, sleep_until, zmq_recv
+from rtqec.kernels.records import (
+    COALESCE_FOR_NS,
+    DRAIN,
+    INGEST_BEAT,
+    OPEN_SHOTS,
+    STOP,
+    WAIT_COALESCE_NS,
+    WAIT_SPIN_NS,
+    FeedCounter,
+)
+from rtqec.kernels.sequence import accept_message, end_shots, follow_source, look_at_clocks, order_message
 
 _LOW16 = np.uint64(0xFFFF)
 _DONTWAIT = DONTWAIT
@@ -31,7 +40,7 @@ def ingest_message(feed: Any, message: Any, words: Any, size: Any, times: Any, e
         times: int64, shape (3,): when it came; the other two are scratch.
         events: uint64, shape (2, ..): scratch for one layer, and zeros.
     """
-    patches, _, _, layers, _, _, _, _, _, counters, limits, _ = feed
+    patches, _, _, layers, _, _, _, _, _, counters, limits, _, _ = feed
     lane = len(patches)
     wrong = check_header(words, size, len(message))
     if wrong != ACCEPTED:
@@ -79,7 +88,9 @@ def receive(socket: Any, message: Any, last_ns: Any, waiting: Any, gap_open: Any
 @compiled
 def ingest(socket: Any, feed: Any, control: Any, message: Any, words: Any, events: Any, times: Any, waiting: Any,
            spec: Any) -> Any:  # fmt: skip
-    """Receive until `control[STOP]`.
+    """Receive until `control[STOP]`; then end the shots that are open.
+
+    After `control[DRAIN]` no shot begins, and `control[OPEN_SHOTS]` says how many are still to end, plus one.
 
     Args:
         socket: The C pointer of a PULL socket with a receive timeout.
@@ -95,7 +106,7 @@ def ingest(socket: Any, feed: Any, control: Any, message: Any, words: Any, event
         watches |= limit.reorder_depth > 0 or limit.round_timeout_ns > 0
     while not load_acquire(control, STOP):
         size = receive(socket, message, last_ns, waiting, gap_open, spec)
-        fetch_add(control, INGEST_BEAT, 1)
+        control[INGEST_BEAT] += 1
         if size >= 0:
             last_ns = now_ns(spec)
             times[0] = last_ns
@@ -103,3 +114,8 @@ def ingest(socket: Any, feed: Any, control: Any, message: Any, words: Any, event
         if watches:
             times[0] = now_ns(spec)
             gap_open = look_at_clocks(feed, times, events)
+        if load_acquire(control, DRAIN):
+            times[0] = now_ns(spec)
+            control[OPEN_SHOTS] = end_shots(feed, times, False) + 1
+    times[0] = now_ns(spec)
+    end_shots(feed, times, True)

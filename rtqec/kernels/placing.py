@@ -3,7 +3,7 @@
 What is placed becomes visible to the path by one release store of the patch's head.
 
 The arrays of ingest come in one tuple, `feed`: patches, places, states, layers, program, ring_b8, slots, cursors,
-signal, counters, limits, waiting room; see `feed.Feed`.
+signal, counters, limits, waiting room, sampled events; see `feed.Intake`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rtqec.kernels.records import (
     CURSOR_STRIDE,
     HEAD,
     NEED,
+    SAMPLE_EVERY_ROUNDS,
     SIGNAL_SEQUENCE,
     SIGNAL_WAITING,
     SLOT_BLIND,
@@ -164,6 +165,19 @@ def place_rounds(patch: Any, place: Any, state: Any, layers: Any, program: Any, 
 
 
 @compiled
+def sample_events(patch: Any, place: Any, state: Any, layers: Any, ring_b8: Any, event_counts: Any, event_rounds: Any,
+                  p: Any) -> Any:  # fmt: skip
+    """Count the detection events of the newest round, where its layer is a full one."""
+    layer = layers[layer_index(patch, state.next_round - 1, state.shot_state == ShotState.CLOSED)]
+    if layer.num_detectors != patch.full_detectors:
+        return
+    event_rounds[p] += 1
+    start = place.byte_offset + ((state.head - 1) & place.mask) * place.layer_bytes
+    for i in range(min(patch.full_detectors, len(event_counts))):
+        event_counts[i] += (ring_b8[start + (i >> 3)] >> np.uint8(i & 7)) & np.uint8(1)
+
+
+@compiled
 def wake_path(signal: Any) -> Any:
     """Tell the path that a window may have closed."""
     fetch_add(signal, SIGNAL_SEQUENCE, np.uint32(1))
@@ -193,7 +207,7 @@ def follow_back(state: Any, first_round: Any, num_rounds: Any) -> Any:
 @compiled
 def place_message(p: Any, feed: Any, message: Any, words: Any, times: Any, events: Any) -> Any:
     """Place the rounds of a message whose turn it is, after what was lost before them; or count why not."""
-    patches, places, states, layers, program, ring_b8, slots, cursors, signal, counters, _, _ = feed
+    patches, places, states, layers, program, ring_b8, slots, cursors, signal, counters, _, _, sampled = feed
     patch, place, state, counts = patches[p], places[p], states[p], counters[p]
     num_rounds = np.int64(words[8] & _LOW16)
     first_round = np.int64(words[6])
@@ -209,6 +223,9 @@ def place_message(p: Any, feed: Any, message: Any, words: Any, times: Any, event
     if not free_slots(place, state, cursors, p, (0 if jumps else missing) + num_rounds + 2):
         counts[FeedCounter.RING_FULL] += 1
         return
+    if state.draining and (back or not in_shot):
+        counts[FeedCounter.DRAINED] += 1
+        return
     marked = state.shot_state == ShotState.OPEN and (back or not in_shot)
     if back:
         counts[FeedCounter.RESYNCS] += 1
@@ -219,6 +236,9 @@ def place_message(p: Any, feed: Any, message: Any, words: Any, times: Any, event
         jump_gap(place, state, slots, first_round, times, counts)
     fill_gap(patch, place, state, layers, program, ring_b8, slots, first_round, times, counts, events)
     place_rounds(patch, place, state, layers, program, ring_b8, slots, message, words, times, events)
+    if state.head >= state.sample_at:
+        state.sample_at = state.head + SAMPLE_EVERY_ROUNDS
+        sample_events(patch, place, state, layers, ring_b8, sampled[0][p], sampled[1], p)
     counts[FeedCounter.ROUNDS] += num_rounds
     gap = jumps or (first_round > 0 and not in_shot)
     publish_head(p, state, cursors, signal, marked or gap or state.shot_state == ShotState.CLOSED)

@@ -7,7 +7,7 @@ from typing import Any
 from rtqec.kernels.histogram import bin_of
 from rtqec.kernels.ladder import learn_cost
 from rtqec.kernels.native import DONTWAIT, compiled, now_ns, store_release, zmq_send
-from rtqec.kernels.records import PathCounter
+from rtqec.kernels.records import PathCounter, Span
 from rtqec.kernels.shot import HELD
 from rtqec.wire import CORRECTION_BYTES, CorrectionFlag
 
@@ -31,8 +31,18 @@ def keep(p: Any, correction: Any, sent: Any, journal: Any, journal_sent: Any, wr
 
 
 @compiled
+def count_spans(window: Any, time_ns: Any, counts: Any) -> Any:
+    """Add the times of one correction to the patch's histograms."""
+    counts[Span.SERVICE, bin_of(time_ns - window.received_ns)] += 1
+    counts[Span.QUEUE, bin_of(window.decided_ns - window.received_ns)] += 1
+    counts[Span.DECODE, bin_of(time_ns - window.decided_ns)] += 1
+    if window.sent_ns > 0:
+        counts[Span.REACTION, bin_of(time_ns - window.sent_ns)] += 1
+
+
+@compiled
 def publish_corrections(socket: Any, windows: Any, corrections: Any, memory: Any, count: Any, counters: Any,
-                        service_counts: Any, rung_counts: Any, journal: Any, journal_sent: Any, written: Any,
+                        span_counts: Any, rung_counts: Any, journal: Any, journal_sent: Any, written: Any,
                         cost_ns: Any, quantile: Any, spec: Any) -> Any:  # fmt: skip
     """Stamp, send and keep a batch, and let it move the predictions.
 
@@ -43,7 +53,7 @@ def publish_corrections(socket: Any, windows: Any, corrections: Any, memory: Any
             rounds have been answered.)
         memory: The same memory as uint8.
         counters: int64, shape (num_patches, len(PathCounter)).
-        service_counts: int64, shape (num_patches, NUM_BINS): histograms of service time in ns.
+        span_counts: int64, shape (num_patches, len(Span), NUM_BINS): histograms of times in ns.
         rung_counts: int64, shape (num_patches, len(Rung)).
         journal, journal_sent, written: See `telemetry.TelemetryBlock`.
         cost_ns, quantile: See `kernels.ladder`.
@@ -66,7 +76,7 @@ def publish_corrections(socket: Any, windows: Any, corrections: Any, memory: Any
         counts[PathCounter.LOSSY] += 1 if flags & _LOSSY else 0
         counts[PathCounter.DEGRADED] += 1 if flags & _DEGRADED else 0
         if not amendment:
-            service_counts[p, bin_of(time_ns - windows[i].received_ns)] += 1
+            count_spans(windows[i], time_ns, span_counts[p])
         rung_counts[p, corrections[i].rung] += 1
         sent = zmq_send(socket, memory.ctypes.data + i * _BYTES, _BYTES, _DONTWAIT) >= 0
         counts[PathCounter.CORRECTIONS_SENT if sent else PathCounter.CORRECTIONS_UNSENT] += 1

@@ -56,8 +56,13 @@ the head at which the path wants to be woken."""
 SIGNAL_SEQUENCE, SIGNAL_WAITING, SIGNAL_WORDS = 0, 16, 32
 """uint32: counted up at every wake-up; 1 while the path sleeps."""
 
-STOP, INGEST_BEAT, CONTROL_WORDS = 0, 8, 16
-"""int64: 1 to stop; counted up by ingest, also when idle."""
+STOP, INGEST_BEAT, PATH_BEAT, DRAIN, OPEN_SHOTS, CONTROL_WORDS = 0, 8, 16, 24, 32, 40
+"""int64, in cache lines of their own: 1 to stop; counted up by ingest and by the path, also when idle; 1 to take no
+further shots; while draining, the shots that ingest still waits for, plus one (0: it has not looked yet)."""
+
+SAMPLE_EVERY_ROUNDS = 61
+"""Ingest counts the detection events of one round in so many: for a live picture of where they fall that is plenty.
+A prime, so that no cycle of an experiment hides from it."""
 
 WAIT_SPIN_NS, WAIT_COALESCE_NS = 0, 1
 """int64, shape (2,): how a thread waits; see `[lane] spin_us` and `coalesce_us`."""
@@ -81,6 +86,7 @@ FEED_PATCH = record(
     ("history_mask", "i8"),
     ("history_words", "i8"),
     ("look_back", "i8"),
+    ("full_detectors", "i8"),
 )
 """What ingest must know of a patch's plan. `num_rounds` is -1 for an endless plan, `bulk_layer` -1 for a finite one."""
 
@@ -125,6 +131,8 @@ FEED_STATE = record(
     ("back_run", "i8"),
     ("head", "i8"),
     ("tail_seen", "i8"),
+    ("draining", "i8"),
+    ("sample_at", "i8"),
 )
 """Where ingest stands. `seen`: which of the last 64 sequence numbers came, newest first. `late_next`, `late_run`: the
 messages in a row that were too old; `back_next`, `back_run`: those that were in their turn, but of earlier rounds.
@@ -159,10 +167,11 @@ WINDOW_PATCH = record(
     ("plan_tag", "i8"),
     ("patch_id", "i8"),
     ("num_observables", "i8"),
+    ("steps_mask", "i8"),
 )
 """What the path must know of a patch's plan. Open windows: by table of matchers, row (`start / commit_rounds`, at most
 `num_rows - 1`), multiple of the commit region, and whether the past is open. Closing windows: by table, row, rounds
-left (at most `left_max`), past."""
+left (at most `left_max`), past. Bit k of `steps_mask` allows step k of the ladder."""
 
 STEP = record(("kind", "i8"), ("table", "i8"), ("rung", "i8"))
 """One step of a patch's ladder; `table` is its table of matchers."""
@@ -240,6 +249,19 @@ PLACE_LIVE, PLACE_AHEAD, PLACE_BEHIND = 0, 1, 2
 """`WINDOW_SLOT.place`: decoded when it closed; answered by holding, decoded later; decoded later, an amendment."""
 
 
+class Span(IntEnum):
+    """The times of which histograms are kept, one sample per correction (amendments have none)."""
+
+    REACTION = 0
+    """From when the last round that was needed should have been sent (its `sent_ns`) to the hand-over."""
+    SERVICE = 1
+    """From when that round was received to the hand-over."""
+    QUEUE = 2
+    """From when it was received to the decision how to decode."""
+    DECODE = 3
+    """From that decision to the hand-over."""
+
+
 class FeedCounter(IntEnum):
     """What ingest counts, by cause."""
 
@@ -274,6 +296,8 @@ class FeedCounter(IntEnum):
     SHOTS_TRUNCATED = 22
     SHOTS_HEADLESS = 23
     SHOTS_TIMED_OUT = 24
+    DRAINED = 25
+    """Would have begun a shot while the daemon drains."""
 
 
 class PathCounter(IntEnum):

@@ -26,7 +26,7 @@ damaged number, and following it would make everything after it late."""
 @compiled
 def follow_source(p: Any, feed: Any, epoch: Any, sequence: Any, times: Any) -> Any:
     """Whether a message comes from the patch's source. Another one takes over only when that has gone silent."""
-    _, places, states, _, _, _, _, cursors, signal, counters, limits, _ = feed
+    _, places, states, _, _, _, _, cursors, signal, counters, limits, _, _ = feed
     place, state, counts = places[p], states[p], counters[p]
     if epoch == state.epoch:
         return True
@@ -48,7 +48,7 @@ def follow_source(p: Any, feed: Any, epoch: Any, sequence: Any, times: Any) -> A
 @compiled
 def leave_source(p: Any, feed: Any, times: Any) -> Any:
     """A source that restarts does not go on with the shot that it was in, whatever number the next one has."""
-    _, places, states, _, _, _, slots, _, _, counters, _, room = feed
+    _, places, states, _, _, _, slots, _, _, counters, _, room, _ = feed
     state = states[p]
     leave_shot(places[p], state, slots, times, counters[p])
     state.shot_state = ShotState.NONE
@@ -70,7 +70,7 @@ def restart_sequence(state: Any, sequence: Any) -> Any:
 @compiled
 def follow_sequence(p: Any, feed: Any, sequence: Any, times: Any) -> Any:
     """Account for the number of a message whose turn it is. False for one that was seen or given up already."""
-    _, places, states, _, _, _, _, cursors, _, counters, _, _ = feed
+    _, places, states, _, _, _, _, cursors, _, counters, _, _, _ = feed
     state, counts = states[p], counters[p]
     if sequence < state.next_sequence or sequence - state.next_sequence > _LEAP_MAX:
         age = state.next_sequence - _ONE - sequence
@@ -179,7 +179,7 @@ def order_message(p: Any, feed: Any, message: Any, words: Any, size: Any, times:
 @compiled
 def look_at_clocks(feed: Any, times: Any, events: Any) -> Any:
     """Give up what has been waited for long enough. True while something is waited for."""
-    _, places, states, _, _, _, slots, cursors, signal, counters, limits, _ = feed
+    _, places, states, _, _, _, slots, cursors, signal, counters, limits, _, _ = feed
     waits = False
     for p in range(len(states)):
         state, limit = states[p], limits[p]
@@ -192,3 +192,25 @@ def look_at_clocks(feed: Any, times: Any, events: Any) -> Any:
             leave_shot(places[p], state, slots, times, counters[p])
             publish_head(p, state, cursors, signal, True)
     return waits
+
+
+@compiled
+def end_shots(feed: Any, times: Any, at_once: Any) -> Any:
+    """Take no further shots, and end those that would go on for ever; with `at_once`, all of them.
+
+    Returns:
+        The shots that are still open.
+    """
+    patches, places, states, _, _, _, slots, cursors, signal, counters, _, _, _ = feed
+    num_open = 0
+    for p in range(len(states)):
+        state = states[p]
+        state.draining = 1
+        if state.shot_state != ShotState.OPEN:
+            continue
+        if (at_once or patches[p].num_rounds < 0) and free_slots(places[p], state, cursors, p, 1):
+            leave_shot(places[p], state, slots, times, counters[p])
+            publish_head(p, state, cursors, signal, True)
+        else:
+            num_open += 1
+    return num_open

@@ -25,6 +25,7 @@ from rtqec.kernels.records import (
     CURSOR_STRIDE,
     HEAD,
     NEED,
+    PATH_BEAT,
     PLACE_AHEAD,
     PLACE_BEHIND,
     PLACE_LIVE,
@@ -317,6 +318,8 @@ def choose_step(p: Any, streams: Any, shelf: Any, closed: Any, window: Any, rows
     window.reason = Reason.CONFIGURED
     recut = False
     for s in range(patch.num_steps):
+        if not (patch.steps_mask >> s) & 1:
+            continue
         step = steps[patch.step_offset + s]
         window.flags = _OPEN_PAST if state.past_open else 0
         if step.kind == STEP_HOLD:
@@ -444,6 +447,8 @@ def join_batch(first: Any, streams: Any, shelf: Any, windows: Any, closed: Any, 
             break
         if p == first or closed[p].patch_index < 0 or closed[p].place != PLACE_LIVE or closed[p].step > CLOSING:
             continue
+        if not patches[p].steps_mask & 1:
+            continue
         window = closed[p]
         step = steps[patches[p].step_offset]
         if window.step == OPEN:
@@ -534,7 +539,7 @@ def choose_batch(streams: Any, shelf: Any, windows: Any, closed: Any, rows: Any,
 @compiled
 def wait_for_windows(streams: Any, shelf: Any, windows: Any, closed: Any, rows: Any, signal: Any, control: Any,
                      waiting: Any, timeout_ns: Any, spec: Any) -> Any:  # fmt: skip
-    """`choose_batch`, after sleeping until there is one; 0 after `timeout_ns` or when told to stop.
+    """`choose_batch`, after sleeping until there is one; 0 after `timeout_ns` or when told to stop. Beats.
 
     Args:
         waiting: int64, shape (2,): `WAIT_SPIN_NS`, look again without sleeping for so long (only on a core of one's
@@ -544,6 +549,7 @@ def wait_for_windows(streams: Any, shelf: Any, windows: Any, closed: Any, rows: 
     time_ns = started
     while True:
         seen = load_acquire(signal, SIGNAL_SEQUENCE)
+        control[PATH_BEAT] += 1
         count = choose_batch(streams, shelf, windows, closed, rows, time_ns)
         waited = time_ns - started
         if count or waited >= timeout_ns or load_acquire(control, STOP):

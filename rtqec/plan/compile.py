@@ -80,6 +80,23 @@ class Plan:
     errors: ErrorTable = field(repr=False)
 
     @property
+    def places_of_full_layer(self) -> list[list[float]]:
+        """Where the detectors of a layer with the most of them lie, without their time; empty where that is not known.
+
+        In the order of their bits. One place each, shape (detectors_max, 2).
+        """
+        rounds, time_index = self.rounds, self.table.time_coordinate
+        full = int(np.argmax(rounds.detectors_per_layer))
+        numbers = np.flatnonzero(rounds.detector_round == full)
+        coordinates = self.experiment.dem.get_detector_coordinates(only=numbers.tolist())
+        places = []
+        for number in numbers[np.argsort(rounds.detector_slot[numbers])].tolist():
+            place = coordinates[number]
+            del place[time_index]
+            places.append(place[:2])
+        return places if all(len(place) == 2 for place in places) else []
+
+    @property
     def endless(self) -> bool:
         """Whether shots have no length of their own."""
         return self.num_rounds is None

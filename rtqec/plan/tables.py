@@ -101,6 +101,7 @@ def _describe(patch: np.void, plan: Plan, programs: _Programs) -> None:
     patch["last_layer"] = programs.put(plan.last_layer)
     patch["num_sweep_bits"] = plan.num_sweep_bits
     patch["look_back"] = plan.look_back
+    patch["full_detectors"] = plan.layout.detectors_max
     # One row more than the look-back: a lost round starts from the one before it.
     patch["history_mask"] = (1 << (plan.look_back + 1).bit_length()) - 1
     patch["history_words"] = max(words_for_bits(plan.layout.measurements_max), 1)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rtqec.config import load_config
-from rtqec.control import ask
+from rtqec.service.ask import ask
 from rtqec.wire import CORRECTION
 from tests.integration.conftest import CONFIGS, RunLoop, command
 from tests.integration.test_processes import Start, start_daemon  # noqa: F401 (a fixture)

@@ -74,7 +74,7 @@ def test_an_address_in_use_is_refused(
     first = start_daemon("d5_memory_z.toml", f"feed.endpoint={endpoint}")
     message = refused(
         "run", str(CONFIGS / "d5_memory_z.toml"), "--set", f"feed.endpoint={endpoint}",
-        "--set", f"publish.endpoint=ipc://{runtime_dir}/other.ipc",
+        "--set", f"publish.endpoint=ipc://{runtime_dir}/other.ipc", "--set", "service.name=other",
     )  # fmt: skip
     assert "[feed] endpoint" in message
     assert "in use" in message
@@ -91,7 +91,7 @@ def test_an_address_in_use_is_refused(
         (["window.comit_rounds=5"], ["comit_rounds", "misspelt"]),
         (["window.commit_rounds=0"], ["[window] commit_rounds", "is 0", "greater than 0"]),
         (["plan.circuit=nowhere.stim"], ["exactly one of"]),
-        (["lane.runtime_dir=/proc/nowhere"], ["[lane] runtime_dir", "cannot be written"]),
+        (["service.runtime_dir=/proc/nowhere"], ["[service] runtime_dir", "cannot be written"]),
     ],
 )
 def test_bad_configuration_is_refused_before_ready(runtime_dir: Path, sets: list[str], words: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtqec.control import REQUEST_BYTES_MAX, RESEND_MAX, Control, ask, check_endpoint
 from rtqec.errors import ConfigError, NoPeerError
 from rtqec.plan import Plan
+from rtqec.service.ask import ask
+from rtqec.service.control import LOCAL, REQUEST_BYTES_MAX, RESEND_MAX, Control
 from rtqec.telemetry import TelemetryBlock
 from rtqec.wire import (
     CORRECTION,
@@ -29,9 +31,58 @@ from rtqec.wire import (
 from tests.harness import BenchMaker, Piece, Speaker, make_config
 
 
-def request(control: Control, **asked: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = msgpack.unpackb(control.answer(msgpack.packb(asked)))
+class FakeDaemon:
+    """What control is told of a daemon with one lane; what it asks for is kept."""
+
+    state = "ready"
+
+    def __init__(self, telemetry: TelemetryBlock) -> None:
+        self.telemetry = telemetry
+        self.asked: list[Any] = []
+        self.rights: dict[str, dict[str, list[int]]] = {}
+
+    def blocks(self) -> list[TelemetryBlock]:
+        return [self.telemetry]
+
+    def describe(self) -> dict[str, Any]:
+        lane = {"name": "lane0", "state": "ready", "pid": 1, "restarts": 0, "feed": "ipc:///f", "publish": "ipc:///p"}
+        patches = [
+            {
+                "id": patch_id, "lane": "lane0", "plan_tag": digest[:4].tobytes().hex(),
+                "digest": digest.tobytes().hex(), "ladder": ["correlated_match", "match", "catch_up"],
+            }
+            for patch_id, digest in zip(self.telemetry.patch_ids.tolist(), self.telemetry.digests, strict=True)
+        ]  # fmt: skip
+        return {"lanes": [lane], "patches": patches}
+
+    def may(self, who: str, right: str, patch_id: int) -> bool:
+        return who == LOCAL or patch_id in self.rights[who].get(right, [])
+
+    def note(self, event: str, who: str, **details: Any) -> None:
+        self.asked.append((event, who, details))
+
+    def drain(self) -> None:
+        self.asked.append("drain")
+
+    def set_log_level(self, level: str) -> None:
+        self.asked.append(level)
+
+    async def swap_plan(self, sets: list[str], who: str) -> dict[str, Any]:
+        self.asked.append(who)
+        raise ConfigError("--set", f"is {sets}", "It does not fit.", "Do without.")
+
+
+def control_of(telemetry: TelemetryBlock) -> Control:
+    return Control(FakeDaemon(telemetry))
+
+
+def answer_to(control: Control, octets: bytes, who: str = LOCAL) -> dict[str, Any]:
+    answer: dict[str, Any] = msgpack.unpackb(asyncio.run(control.answer(octets, who)))
     return answer
+
+
+def request(control: Control, who: str = LOCAL, **asked: Any) -> dict[str, Any]:
+    return answer_to(control, msgpack.packb(asked), who)
 
 
 @pytest.fixture
@@ -55,14 +106,14 @@ def write(telemetry: TelemetryBlock, row: int, **fields: Any) -> None:
 def test_hello_names_every_patch_and_its_plan(telemetry: TelemetryBlock) -> None:
     """Who connects can tell whether it has the same plan."""
     telemetry.digests[1] = np.arange(32)
-    patches = request(Control(telemetry), verb="hello")["patches"]
+    patches = request(control_of(telemetry), verb="hello")["patches"]
     assert [patch["id"] for patch in patches] == [3, 5]
     assert (patches[1]["plan_tag"], patches[1]["digest"]) == (0x00010203, bytes(range(32)).hex())
 
 
 def test_corrections_are_sent_again_by_window_index(telemetry: TelemetryBlock) -> None:
     """What the journal has comes back as it was; what it has no more is said by `oldest`."""
-    control = Control(telemetry)
+    control = control_of(telemetry)
     for index in range(20):
         write(telemetry, 1, flips=index)
     answer = request(control, verb="resend", patch=5, first=0)
@@ -79,13 +130,13 @@ def test_an_answer_is_bounded(tmp_path: Path) -> None:
     telemetry = TelemetryBlock.create(tmp_path / "long.telemetry", [0], 4 * RESEND_MAX)
     for _ in range(2 * RESEND_MAX):
         write(telemetry, 0)
-    answer = request(Control(telemetry), verb="resend", patch=0, first=1, stop=1 << 62)
+    answer = request(control_of(telemetry), verb="resend", patch=0, first=1, stop=1 << 62)
     assert len(answer["corrections"]) == RESEND_MAX
 
 
 def test_the_frame_at_a_round(telemetry: TelemetryBlock) -> None:
     """The frame stands where the correction ends that covers the round; before that it is not final."""
-    control = Control(telemetry)
+    control = control_of(telemetry)
     write(telemetry, 0, shot_id=8, first_round=0, num_rounds=5, frame=1)
     write(telemetry, 0, shot_id=8, first_round=5, num_rounds=5, frame=3)
     answer = request(control, verb="frame", patch=3, round=6)
@@ -100,7 +151,7 @@ def test_the_frame_at_a_round(telemetry: TelemetryBlock) -> None:
 
 def test_the_frame_of_held_rounds_is_final_when_it_was_amended_or_given_up(telemetry: TelemetryBlock) -> None:
     """Held rounds may still be amended: their frame is not final, and tainted, until then."""
-    control = Control(telemetry)
+    control = control_of(telemetry)
     held = {"rung": Rung.HOLD, "reason": Reason.BACKLOG, "frame_status": FrameStatus.TAINTED, "tainted_since": 0}
     write(telemetry, 0, num_rounds=10, frame=0, flags=CorrectionFlag.DEGRADED, **held)
     answer = request(control, verb="frame", patch=3, round=4)
@@ -123,7 +174,7 @@ def test_a_reset_clears_the_frame_from_a_stated_correction_on(make_bench: BenchM
     bench.ingest(*messages[:1], *messages[2:9])
     assert bench.carry()["frame_status"][-1] == FrameStatus.TAINTED
     answers: list[dict[str, Any]] = []
-    asker = threading.Thread(target=lambda: answers.append(request(Control(bench.telemetry), verb="reset", patch=0)))
+    asker = threading.Thread(target=lambda: answers.append(request(control_of(bench.telemetry), verb="reset", patch=0)))
     asker.start()
     while not bench.telemetry.resets[0]:
         pass
@@ -133,6 +184,39 @@ def test_a_reset_clears_the_frame_from_a_stated_correction_on(make_bench: BenchM
     assert answers[0]["ok"]
     after = corrections[corrections["window_index"] >= answers[0]["window_index"]]
     assert set(after["frame_status"].tolist()) <= {FrameStatus.CLEAN}
+
+
+def test_budget_and_ladder_are_written_where_the_path_reads_them(telemetry: TelemetryBlock) -> None:
+    """A change goes into the telemetry block and the audit log, and names the first correction that it holds for."""
+    daemon = FakeDaemon(telemetry)
+    control = Control(daemon)
+    write(telemetry, 1)
+    assert request(control, verb="budget", patch=5, budget_us=12.5) == {"ok": True, "window_index": 2}
+    assert telemetry.patches["budget_ns"].tolist() == [0, 12_500]
+    answer = request(control, verb="ladder", patch=3, steps=["catch_up", "match"])
+    assert (answer["steps"], answer["window_index"]) == (["match", "catch_up"], 1)
+    assert telemetry.patches["steps_mask"].tolist() == [0b110, 0]
+    assert [event for event, _, _ in daemon.asked] == ["budget_changed", "ladder_changed"]
+
+
+def test_a_key_may_do_what_its_table_says(telemetry: TelemetryBlock) -> None:
+    """Reading and changing are rights of their own, by patch; what concerns all patches needs all of them."""
+    daemon = FakeDaemon(telemetry)
+    daemon.rights["reader"] = {"read": [3]}
+    daemon.rights["owner"] = {"change": [3]}
+    daemon.rights["operator"] = {"change": [3, 5]}
+    control = Control(daemon)
+    assert request(control, "reader", verb="resend", patch=3, first=0)["ok"]
+    assert "may not read patch 5" in request(control, "reader", verb="resend", patch=5, first=0)["error"]
+    assert "may not change patch 3" in request(control, "reader", verb="reset", patch=3)["error"]
+    assert [patch["id"] for patch in request(control, "reader", verb="status")["patches"]] == [3]
+    assert [patch["id"] for patch in request(control, "owner", verb="hello")["patches"]] == [3]
+    assert request(control, "owner", verb="budget", patch=3, budget_us=5)["ok"]
+    assert "may not change patch 5" in request(control, "owner", verb="drain")["error"]
+    assert request(control, "operator", verb="drain") == {"ok": True, "state": "draining"}
+    assert request(control, "operator", verb="log-level", level="debug")["ok"]
+    noted = ("configuration_changed", "operator", {"key": "log.level", "value": "debug"})
+    assert daemon.asked[-3:] == ["drain", "debug", noted]
 
 
 @pytest.mark.parametrize(
@@ -145,17 +229,25 @@ def test_a_reset_clears_the_frame_from_a_stated_correction_on(make_bench: BenchM
         (msgpack.packb({"verb": "delete"}), "hello, status, frame"),
         (msgpack.packb({"verb": ["frame"]}), "needs a verb"),
         (msgpack.packb({"verb": "frame"}), "needs patch"),
-        (msgpack.packb({"verb": "frame", "patch": 4}), "no patch 4; the lane has 3, 5"),
+        (msgpack.packb({"verb": "frame", "patch": 4}), "no patch 4; the daemon has 3, 5"),
         (msgpack.packb({"verb": "frame", "patch": 3}), "needs round"),
         (msgpack.packb({"verb": "frame", "patch": 3, "round": -1}), "-1"),
         (msgpack.packb({"verb": "frame", "patch": True, "round": 1}), "True"),
         (msgpack.packb({"verb": "resend", "patch": 3, "first": 1 << 63}), "whole number"),
+        (msgpack.packb({"verb": "budget", "patch": 3}), "above 0 and at most"),
+        (msgpack.packb({"verb": "budget", "patch": 3, "budget_us": -1}), "-1"),
+        (msgpack.packb({"verb": "ladder", "patch": 3, "steps": ["union_find"]}), "correlated_match, match, catch_up"),
+        (msgpack.packb({"verb": "ladder", "patch": 3, "steps": ["catch_up"]}), "decodes by itself"),
+        (msgpack.packb({"verb": "ladder", "patch": 3, "steps": []}), "a list of some"),
+        (msgpack.packb({"verb": "log-level", "level": "loud"}), "'loud'"),
+        (msgpack.packb({"verb": "swap-plan", "sets": "x"}), "a list of table.key=value"),
+        (msgpack.packb({"verb": "swap-plan", "sets": ["x"]}), "does not fit"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_with_the_reason(telemetry: TelemetryBlock, asked: bytes, said: str) -> None:
     """A wrong request gets an answer that says what is wrong, and the next good one is answered."""
-    control = Control(telemetry)
-    answer = msgpack.unpackb(control.answer(asked))
+    control = control_of(telemetry)
+    answer = answer_to(control, asked)
     assert not answer["ok"]
     assert said in answer["error"]
     assert request(control, verb="hello")["ok"]
@@ -165,8 +257,8 @@ def test_what_cannot_be_answered_is_refused_with_the_reason(telemetry: Telemetry
 @given(asked=st.one_of(st.binary(max_size=200), st.dictionaries(st.text(), st.integers() | st.text())))
 def test_no_request_is_too_strange(asked: bytes | dict[str, Any]) -> None:
     """Whatever comes, an answer goes back."""
-    control = Control(_BLOCK)
-    answer = msgpack.unpackb(control.answer(asked if isinstance(asked, bytes) else _packed(asked)))
+    control = control_of(_BLOCK)
+    answer = answer_to(control, asked if isinstance(asked, bytes) else _packed(asked))
     assert isinstance(answer["ok"], bool)
 
 
@@ -186,15 +278,6 @@ def _memory_block() -> TelemetryBlock:
 
 
 _BLOCK = _memory_block()
-
-
-def test_a_control_endpoint_on_the_network_is_refused() -> None:
-    """Without keys nobody from outside may ask."""
-    with pytest.raises(ConfigError) as caught:
-        check_endpoint(make_config(control={"endpoint": "tcp://0.0.0.0:5555"}))
-    assert "[control] endpoint" in str(caught.value)
-    check_endpoint(make_config(control={"endpoint": "tcp://127.0.0.1:5555"}))
-    check_endpoint(make_config())
 
 
 def test_asking_nobody_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""The service file: what a daemon says of itself to whoever may read its runtime folder.
+
+`{runtime_dir}/{name}.json`, replaced whole at every change: which lanes there are and how they are, which patch is on
+which lane, and what each patch is. Numbers that move are in the lanes' telemetry blocks, which it names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rtqec import __version__
+from rtqec.config import Config, expand_variables
+from rtqec.telemetry import telemetry_path
+
+FORMAT = 1
+
+
+def service_path(config: Config) -> Path:
+    """Where the service file of a deployment lies."""
+    return config.runtime_dir / f"{config.service.name}.json"
+
+
+class ServiceFile:
+    """Written by the supervisor alone.
+
+    Args:
+        config: The deployment.
+        config_path: The file that it was read from.
+    """
+
+    def __init__(self, config: Config, config_path: Path) -> None:
+        self.path = service_path(config)
+        self._written = self.path.with_name(self.path.name + ".new")
+        self._head = {
+            "format": FORMAT,
+            "version": __version__,
+            "pid": os.getpid(),
+            "started_ns": time.monotonic_ns(),
+            "started_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "config": str(config_path.resolve()),
+        }
+
+    def write(self, state: str, lanes: list[dict[str, Any]], patches: list[dict[str, Any]]) -> None:
+        """Replace it: a reader sees either the old one or the new one."""
+        content = self._head | {"state": state, "lanes": lanes, "patches": patches}
+        self._written.write_text(json.dumps(content) + "\n")
+        self._written.chmod(0o640)
+        self._written.replace(self.path)
+
+
+def describe_lane(config: Config, state: str, pid: int, restarts: int) -> dict[str, Any]:
+    """One entry of `lanes`; `config` is narrowed to the lane."""
+    return {
+        "name": config.lane_name,
+        "telemetry": str(telemetry_path(config).resolve()),
+        "state": state,
+        "pid": pid,
+        "restarts": restarts,
+        "feed": expand_variables("[feed] endpoint", config.feed.endpoint),
+        "publish": expand_variables("[publish] endpoint", config.publish.endpoint),
+    }
