@@ -18,8 +18,8 @@ from rtqec.kernels.records import (
     STEP_CATCH_UP,
     STEP_DECODE,
     STEP_HOLD,
+    WINDOW_PATCH,
     WINDOW_SLOT,
-    WINDOW_STATE,
 )
 from rtqec.kernels.shot import HELD
 from rtqec.plan import Plan
@@ -95,6 +95,7 @@ class Streams:
         ring: Where their rounds lie.
         telemetry: Its `path_counters` are written by the stages; its `patches` here.
         events: Whether the feed carries detection events.
+        aside: Whether another path still runs on this ring and block: nothing in them is touched until `step_in`.
 
     Attributes:
         models: The distinct models, and what decodes each.
@@ -112,15 +113,15 @@ class Streams:
 
     def __init__(
         self, plans: list[Plan], patch_ids: list[int], budgets_us: list[float], ladder: LadderTable, ring: Ring,
-        telemetry: TelemetryBlock, events: bool = False,
+        telemetry: TelemetryBlock, events: bool = False, aside: bool = False,
     ) -> None:  # fmt: skip
         self._events = events
         self.models: list[tuple[WindowModel, Engine]] = []
         self._known: dict[tuple[str, Engine], int] = {}
         self.quantile = ladder.quantile
-        self.states = np.zeros(len(plans), WINDOW_STATE)
-        self.aheads = np.zeros(len(plans), WINDOW_STATE)
-        self.patches = telemetry.patches
+        self.states, self.aheads, self.outbox = ring.states, ring.aheads, ring.outbox
+        self._telemetry = telemetry
+        self.patches = telemetry.patches if not aside else np.zeros(len(plans), WINDOW_PATCH)
         self.ladders = [ladder_steps(plan, ladder) for plan in plans]
         self.multiples = np.array(plans[0].multiples, np.int64)
         open_models: list[int] = []
@@ -165,6 +166,15 @@ class Streams:
         for row in range(plan.num_rows):
             for left in range(int(patch["left_max"]) + 1):
                 closing_models += [numbers[shapes.closing.get((row, left, past), HELD)] for past in (False, True)]
+
+    def step_in(self) -> None:
+        """Take over from the path before, with the budgets and steps that control has set."""
+        shared = self._telemetry.patches
+        for key in ("budget_ns", "steps_mask"):
+            self.patches[key] = shared[key]
+        shared[:] = self.patches
+        self.patches = shared
+        self.streams = (shared, *self.streams[1:])
 
     def _lay_erased(self, plan: Plan, engine: Engine) -> dict[int, list[int]]:
         """The models of windows with a lost round, for the patch's own matching."""

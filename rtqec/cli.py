@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +32,11 @@ app = typer.Typer(
 
 ConfigArgument = Annotated[Path, typer.Argument(help="A configuration, for example configs/d5_memory_z.toml.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: table.key=value. Repeatable.")]
+
+VERBS = "hello, status, frame, resend, reset, budget, ladder, swap-plan, drain or log-level; see docs/control.md."
+ANSWER_TIMEOUT_S = 2.0
+SWAP_TIMEOUT_S = 900.0
+"""The new plan is compiled first."""
 
 
 def _print_version(asked: bool) -> None:
@@ -70,21 +75,36 @@ def lane(channel: Annotated[int, typer.Argument(help="A file descriptor.")]) -> 
 @app.command()
 def ask(
     config: ConfigArgument,
-    verb: Annotated[str, typer.Argument(help="hello, status, frame, resend or reset.")],
-    arguments: Annotated[list[str] | None, typer.Argument(help="key=number, for example patch=0 round=12.")] = None,
+    verb: Annotated[str, typer.Argument(help=VERBS)],
+    arguments: Annotated[list[str] | None, typer.Argument(help="key=value, for example patch=0 round=12.")] = None,
     set_: SetOption = None,
 ) -> None:
     """Ask a running daemon, and print its answer as JSON. Exit 1 where it refuses or does not answer."""
     request: dict[str, object] = {"verb": verb}
-    for argument in arguments or []:
-        key, _, value = argument.partition("=")
-        if not value.isdigit():
-            raise typer.BadParameter(f"{argument!r} is not key=number, for example patch=0")
-        request[key] = int(value)
-    answer = ask_daemon(load_config(config, set_ or []), request)
+    if verb == "swap-plan":
+        request["sets"] = arguments or []
+    else:
+        request |= dict(_argument(argument) for argument in arguments or [])
+    timeout_s = SWAP_TIMEOUT_S if verb == "swap-plan" else ANSWER_TIMEOUT_S
+    answer = ask_daemon(load_config(config, set_ or []), request, timeout_s)
     typer.echo(json.dumps(answer, indent=2, default=_printable))
     if not answer["ok"]:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _argument(text: str) -> tuple[str, object]:
+    """One key=value of a request: a number where it is one, a list where there are commas."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise typer.BadParameter(f"{text!r} is not key=value, for example patch=0")
+    if key == "steps":
+        return key, value.split(",")
+    try:
+        return key, int(value)
+    except ValueError:
+        with suppress(ValueError):
+            return key, float(value)
+    return key, value
 
 
 def _printable(octets: bytes) -> dict[str, object]:

@@ -65,7 +65,7 @@ class Intake:
         self.feed = (
             self.tables.patches, ring.places, self.states, self.tables.layers, self.tables.program, ring.events_b8,
             ring.slots, ring.cursors, ring.signal, telemetry.feed_counters, limits, room,
-            (telemetry.event_counts, telemetry.event_rounds),
+            (telemetry.event_counts, telemetry.event_rounds, telemetry.heard_tags),
         )  # fmt: skip
 
 
@@ -97,10 +97,10 @@ class Feed:
         self._socket = socket
 
     def warm(self) -> None:
-        """Compile the loop, without receiving."""
-        self._ring.control[STOP] = 1
-        self._run()
-        self._ring.control[STOP] = 0
+        """Compile the loop, without receiving. It stops by other control words: a lane may run on those of the ring."""
+        stopped = np.zeros_like(self._ring.control)
+        stopped[STOP] = 1
+        self._run(stopped)
         self._intake.states["draining"] = 0
 
     def start(self) -> None:
@@ -121,12 +121,12 @@ class Feed:
     def _receive(self) -> None:
         self._place_thread()
         precise_timers()
-        self._run()
+        self._run(self._ring.control)
 
-    def _run(self) -> None:
+    def _run(self, control: NDArray[np.int64]) -> None:
         intake = self._intake
         pointer = self._socket.underlying if self._socket is not None else 0
         ingest(
-            pointer, intake.feed, self._ring.control, intake.message, intake.words, intake.events, intake.times,
+            pointer, intake.feed, control, intake.message, intake.words, intake.events, intake.times,
             self._waiting, timespec(),
         )  # fmt: skip

@@ -208,15 +208,16 @@ class Gate:
             objection = door.objection(caller, mechanism, self._rights)
         else:  # Who is connected now is not known: it may come back, as it does anyway.
             objection = "handshake_refused", {"reason": "too many strangers come and go"}
-        status, text = (_LET_IN, b"OK") if objection is None else (_COME_BACK, objection[0].encode())
-        self._zap.send_multipart([version, request_id, status, text, caller.encode(), b""])
         if objection is not None:
             event, details = objection
             self._report(door, event, **details)
-            return True
-        door.admit(caller)
-        if door.alone:
-            self._report(door, "peer_admitted", caller=self._rights.describe(caller))
+            status = _COME_BACK
+        else:
+            door.admit(caller)
+            if door.alone:
+                self._report(door, "peer_admitted", caller=self._rights.describe(caller))
+            status = _LET_IN
+        self._zap.send_multipart([version, request_id, status, b"", caller.encode(), b""])
         return True
 
     def _look_again(self) -> None:

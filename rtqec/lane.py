@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import time
+from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
@@ -20,7 +21,8 @@ from rtqec.errors import ConfigError, FaultError
 from rtqec.feed import Feed, Intake
 from rtqec.gate import Gate
 from rtqec.kernels.native import precise_timers
-from rtqec.kernels.records import DRAIN, OPEN_SHOTS
+from rtqec.kernels.records import DRAIN, FEED_ENDED, OPEN_SHOTS, PATH_ENDED, PATH_LEFT, PATH_OWNER, FeedCounter
+from rtqec.kernels.signal import wake
 from rtqec.log import get_logger
 from rtqec.match import Match
 from rtqec.pipeline import Pipeline
@@ -31,6 +33,22 @@ from rtqec.ring import Ring
 from rtqec.telemetry import TelemetryBlock, telemetry_path
 from rtqec.window import Window
 
+_HAND_OVER_S = 5.0
+_HAND_OVER_LOOK_S = 20e-6
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """What a lane that runs leaves to the one that takes its path over.
+
+    Attributes:
+        ring_fd: The memory of its ring.
+        rounds_digests: `Plan.rounds_digest` of each patch.
+    """
+
+    ring_fd: int
+    rounds_digests: list[str]
+
 
 class Lane:
     """One lane. The constructor allocates and warms everything and touches no socket, so that a process may be forked
@@ -39,12 +57,13 @@ class Lane:
     Args:
         config: The deployment, narrowed to the lane (`Config.of_lane`).
         goes_on: Whether to go on with the telemetry block of a lane that died.
+        inheritance: Of a lane that runs and whose path this one is to take over (`inherit`), or None.
 
     Raises:
         ConfigError: A plan cannot work, or the telemetry block cannot be written.
     """
 
-    def __init__(self, config: Config, goes_on: bool = False) -> None:
+    def __init__(self, config: Config, goes_on: bool = False, inheritance: Inheritance | None = None) -> None:
         self._config = config
         self._log = get_logger().bind(lane=config.lane_name)
         self._locks: list[IO[str]] = []
@@ -52,13 +71,17 @@ class Lane:
         started = time.monotonic()
         self.plans = compile_plans(config)
         self._patch_ids = [patch.id for patch in config.patch]
+        self._aside = inheritance is not None
+        if inheritance is not None:
+            self._check_rounds(inheritance.rounds_digests)
         self.telemetry = self._block(goes_on)
-        self.telemetry.digests[:] = [list(bytes.fromhex(plan.digest)) for plan in self.plans]
-        self._ring = ring = Ring(self.plans, config.feed.ring_rounds, self.telemetry.control)
+        self._ring = ring = Ring(
+            self.plans, config.feed.ring_rounds, self.telemetry.control, inheritance.ring_fd if inheritance else None
+        )
         events = config.feed.payload == "detection_events"
         budgets_us = [patch.budget_us or config.deadline.budget_us for patch in config.patch]
         self._streams = streams = Streams(
-            self.plans, self._patch_ids, budgets_us, config.ladder, ring, self.telemetry, events
+            self.plans, self._patch_ids, budgets_us, config.ladder, ring, self.telemetry, events, self._aside
         )
         waiting = np.array(config.lane.waiting_ns, np.int64)
         self._placement = Placement(config.cores, config.lane_index)
@@ -75,6 +98,7 @@ class Lane:
             config.lane.batch_windows,
         )
         self._path: threading.Thread | None = None
+        self._ticket = 0
         self._fault: BaseException | None = None
         self.pipeline.warm()
         self.feed.warm()
@@ -91,6 +115,9 @@ class Lane:
         """
         config = self._config
         self._ring.reset()
+        self._step_in()
+        tags = self._intake.tables.patches
+        tags["other_tag"] = self.telemetry.heard_tags
         self._context = zmq.Context(io_threads=1)
         self._placement.place_transport(self._context)
         self._gate = Gate(self._context)
@@ -109,10 +136,61 @@ class Lane:
         self.telemetry.header["pid"] = os.getpid()
         self.telemetry.header["starts"] += 1
         self.feed.start()
-        self._path = threading.Thread(target=self._run_path, name="path", daemon=True)
-        self._path.start()
+        self._start_path(0)
         self._gate.start()
         self.telemetry.header["ready_ns"] = time.monotonic_ns()
+
+    def inherit(self, ticket: int) -> list[dict[str, int]]:
+        """Take the path over from the process that has it, between two of its windows; that one goes on to receive,
+        and relays what this one publishes.
+
+        Args:
+            ticket: Larger than that of any path before.
+
+        Returns:
+            Of each patch: the first shot and round, and the window index, that are decoded here.
+
+        Raises:
+            FaultError: The other path does not let go.
+        """
+        gc.collect()
+        gc.freeze()
+        self._placement.lock_memory()
+        control = self._ring.control
+        self._ring.hand_over(ticket)
+        give_up = time.monotonic() + _HAND_OVER_S
+        while control.item(PATH_LEFT) != ticket:
+            if time.monotonic() > give_up:
+                raise FaultError(f"the path did not let go within {_HAND_OVER_S} s.")
+            time.sleep(_HAND_OVER_LOOK_S)
+        self._step_in()
+        places = [
+            {
+                "patch": int(patch["patch_id"]), "shot": int(state["shot_id"]), "round": int(state["start"]),
+                "window_index": int(state["window_index"]),
+            }
+            for patch, state in zip(self._streams.patches, self._streams.states, strict=True)
+        ]  # fmt: skip
+        self._ticket = ticket
+        self._start_path(ticket)
+        return places
+
+    @property
+    def _relieved(self) -> bool:
+        """Whether this was only the path, and another one has taken it over."""
+        return self._ticket > 0 and self._ring.control.item(PATH_OWNER) > self._ticket
+
+    def accept_tags(self, tags: dict[int, int]) -> None:
+        """Let messages in that name a new plan of the same rounds, besides the one that the controller names now.
+
+        Args:
+            tags: By patch id.
+        """
+        patches = self._intake.tables.patches
+        for patch, heard in zip(patches, self.telemetry.heard_tags.tolist(), strict=True):
+            if heard >= 0:
+                patch["plan_tag"] = heard
+            patch["other_tag"] = tags[int(patch["patch_id"])]
 
     @property
     def name(self) -> str:
@@ -122,12 +200,17 @@ class Lane:
     @property
     def alive(self) -> bool:
         """Whether ingest and path still run."""
-        return self._path is not None and self._path.is_alive() and self.feed.alive
+        return self._path is not None and self._path.is_alive() and (self.feed.alive or not self._sockets)
 
     @property
     def drained(self) -> bool:
         """Whether every shot has ended since `drain`."""
         return int(self._ring.control[OPEN_SHOTS]) == 1
+
+    @property
+    def rounds_received(self) -> int:
+        """Rounds of all patches so far."""
+        return int(self.telemetry.feed_counters[:, FeedCounter.ROUNDS].sum())
 
     def drain(self) -> None:
         """Take no further shots, and end those that would go on for ever."""
@@ -139,19 +222,20 @@ class Lane:
         Raises:
             FaultError: The path had stopped by itself on a broken invariant.
         """
-        self._ring.stop()
+        if not self._relieved:
+            self._ring.stop()
         self.feed.join()
         if self._path is not None:
             self._path.join()
-        self._gate.stop(self._sockets)
-        for socket in self._sockets:
-            socket.close(linger=1000)
-        self._context.term()
-        for lock in self._locks:
-            lock.close()
-        self._log.info("lane_stopped", **{k: v for k, v in self.telemetry.totals().items() if v})
+        if self._sockets:
+            self._close()
         if self._fault is not None:
             raise FaultError(f"the path stopped on a broken invariant: {self._fault!r}") from self._fault
+
+    @property
+    def ring_fd(self) -> int:
+        """The memory of the ring, for the lane that is to take the path over."""
+        return self._ring.fd
 
     def describe(self) -> list[dict[str, object]]:
         """What others may know of each patch; see `service.state`."""
@@ -159,6 +243,37 @@ class Lane:
             describe_patch(self._config, index, plan) | {"budget_us": float(patch["budget_ns"]) / 1000}
             for index, (plan, patch) in enumerate(zip(self.plans, self._streams.patches, strict=True))
         ]
+
+    def _close(self) -> None:
+        self._gate.stop(self._sockets)
+        for socket in self._sockets:
+            socket.close(linger=1000)
+        self._context.term()
+        for lock in self._locks:
+            lock.close()
+        self._log.info("lane_stopped", **{k: v for k, v in self.telemetry.totals().items() if v})
+
+    def _check_rounds(self, rounds_digests: list[str]) -> None:
+        """Refuse plans that would read the rounds of the stream in another way."""
+        for patch_id, plan, digest in zip(self._patch_ids, self.plans, rounds_digests, strict=True):
+            if plan.rounds_digest != digest:
+                raise ConfigError(
+                    f"[plan] of patch {patch_id}", f"(tag {plan.tag:08x}) reads or cuts its rounds in another way than "
+                    "the one that runs.", "A swap takes over in the middle of a stream: measurements per round, "
+                    "detectors, windows and observables must be the same; only the errors may differ.",
+                    "Give a plan of the same rounds, or restart the daemon with the new configuration.",
+                )  # fmt: skip
+
+    def _step_in(self) -> None:
+        """Make the telemetry block this lane's own."""
+        if self._aside:
+            self._streams.step_in()
+            self._aside = False
+        self.telemetry.digests[:] = [list(bytes.fromhex(plan.digest)) for plan in self.plans]
+
+    def _start_path(self, ticket: int) -> None:
+        self._path = threading.Thread(target=self._run_path, args=(ticket,), name="path", daemon=True)
+        self._path.start()
 
     def _block(self, goes_on: bool) -> TelemetryBlock:
         """The lane's telemetry block: that of the lane before, where it is asked for and fits, or a new one."""
@@ -178,14 +293,24 @@ class Lane:
                 "Name a folder that this user may write; daemons that share one need different [service] name.",
             ) from error  # fmt: skip
 
-    def _run_path(self) -> None:
+    def _run_path(self, ticket: int) -> None:
         self._placement.place_thread(PATH)
         precise_timers()
+        control = self._ring.control
         try:
-            self.pipeline.run()
-            self.feed.join()
-            while self.pipeline.step():
-                pass  # What had closed, or was ended, when the stop came.
+            self.pipeline.run(ticket)
+            if self._ring.stopping:
+                while not control[FEED_ENDED]:
+                    time.sleep(_HAND_OVER_LOOK_S)
+                while self.pipeline.step():
+                    pass  # What had closed, or was ended, when the stop came.
+                control[PATH_ENDED] = 1
+                wake(self._ring.outbox)
+                return
+            relayed = self.telemetry.written.copy()
+            control[PATH_LEFT] = control[PATH_OWNER]
+            if self._sockets:
+                self._publish.relay(self._ring, relayed)
         except BaseException as error:
             self._fault = error
             self._log.exception("path_fault")
@@ -217,6 +342,7 @@ def describe_patch(config: Config, index: int, plan: Plan) -> dict[str, object]:
         "commit_rounds": plan.window.commit_rounds,
         "buffer_rounds": plan.window.buffer_rounds,
         "round_period_us": config.feed.round_period_us,
+        "rounds_digest": plan.rounds_digest,
         "ladder": [step.name for step in ladder_steps(plan, config.ladder)],
         "detectors": plan.places_of_full_layer,
     }

@@ -2,10 +2,10 @@
 
 | order | answer |
 |---|---|
-| first: `config`, `lane_index`, `folder`, `goes_on`, `log_level`, `log_format` | `prepared`: `patches`; or `failed` |
-| `start`, with the other end of a channel of its own | that channel says `ready`, or `failed` |
-| | `forked`: `pid`; when it ends `exited`: `pid`, `status` |
-| on the channel of a started lane: `drain`; `stop`; `log_level` | `drained`; `stopped` |
+| the first: a configuration; a ring whose path it is to take over | `prepared`: `patches`, ring; or `failed` |
+| `start`, or `inherit`: `ticket`; each with an end of a channel | `forked`; then `exited`: `pid`, `status` |
+| on that channel: | `ready`, or `inherited`: `places`; or `failed` |
+| `drain`; `stop`; `log_level`: `level`; `accept_tags`: `tags` | `drained`; `stopped` |
 
 With `[service] standby` the process that prepared stays as it is, and every `start` is a fork of it: a lane that dies
 is back as fast as a process forks, with its matchers warm. Without, the process itself becomes the lane.
@@ -19,17 +19,20 @@ import os
 import select
 import signal
 import sys
+import time
 from typing import Any
 
 from rtqec import log
 from rtqec.channel import Channel
 from rtqec.config import Config
 from rtqec.errors import ExitCode, FaultError, RtqecError
-from rtqec.lane import Lane
+from rtqec.lane import Inheritance, Lane
 
 _PR_SET_NAME, _PR_SET_PDEATHSIG = 15, 1
 _LOOK_S = 0.05
 """How often a draining lane looks whether its shots have ended."""
+_SILENT_S = 1.0
+"""A source that sends nothing for so long, while shots are to end, will not end them."""
 _IDLE_S = 0.2
 """How often a running lane looks whether its threads still run."""
 
@@ -41,26 +44,27 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    order, _ = channel.receive()
+    order, fds = channel.receive()
     if order is None:
         return
     log.configure(order["log_level"], order["log_format"])
     config = Config.model_validate(order["config"] | {"folder": order["folder"], "lane_index": order["lane_index"]})
     try:
-        lane = Lane(config, order["goes_on"])
+        inheritance = Inheritance(fds[0], order["rounds_digests"]) if fds else None
+        lane = Lane(config, order["goes_on"], inheritance)
     except RtqecError as error:
         _report(channel, error)
         sys.exit(error.exit_code)
-    channel.send({"event": "prepared", "patches": lane.describe()})
+    channel.send({"event": "prepared", "patches": lane.describe()}, [lane.ring_fd])
     if config.service.standby:
         gc.collect()
         gc.freeze()  # Else the collector would write to every object, and each copy would get pages of its own.
         _stand_by(channel, lane)
         return
-    _, fds = channel.receive()
+    order, fds = channel.receive()
     channel.close()
-    if fds:
-        _run(lane, Channel.of_fd(fds[0]))
+    if order is not None:
+        _run(lane, Channel.of_fd(fds[0]), order)
 
 
 def _stand_by(channel: Channel, lane: Lane) -> None:
@@ -79,19 +83,19 @@ def _stand_by(channel: Channel, lane: Lane) -> None:
             order, fds = channel.receive()
             if order is None:
                 return
-            pid = _fork(channel, lane, fds[0])
+            pid = _fork(channel, lane, fds[0], order)
             watched = os.pidfd_open(pid)
             lanes[watched] = pid
             poller.register(watched, select.POLLIN)
 
 
-def _fork(channel: Channel, lane: Lane, fd: int) -> int:
+def _fork(channel: Channel, lane: Lane, fd: int, order: dict[str, Any]) -> int:
     """Let a copy of this process become the lane; its process."""
     if (pid := os.fork()) == 0:
         channel.close()
         code = ExitCode.FAULT
         try:
-            _run(lane, Channel.of_fd(fd))
+            _run(lane, Channel.of_fd(fd), order)
             code = ExitCode.OK
         except SystemExit as error:
             code = ExitCode(int(error.code or 0))
@@ -103,13 +107,17 @@ def _fork(channel: Channel, lane: Lane, fd: int) -> int:
     return pid
 
 
-def _run(lane: Lane, channel: Channel) -> None:
-    """Be the lane until told to stop, or until nobody is there to tell."""
+def _run(lane: Lane, channel: Channel, order: dict[str, Any]) -> None:
+    """Be the lane, or its path, until told to stop, or until nobody is there to tell."""
     ctypes.CDLL(None).prctl(_PR_SET_NAME, lane.name.encode())
     try:
-        lane.open()
-        lane.start()
-        channel.send({"event": "ready", "pid": os.getpid()})
+        if order["do"] == "inherit":
+            places = lane.inherit(order["ticket"])
+            channel.send({"event": "inherited", "pid": os.getpid(), "places": places})
+        else:
+            lane.open()
+            lane.start()
+            channel.send({"event": "ready", "pid": os.getpid()})
         _serve(lane, channel)
         lane.stop()
     except RtqecError as error:
@@ -123,10 +131,14 @@ def _serve(lane: Lane, channel: Channel) -> None:
     poller = select.poll()
     poller.register(channel.fileno(), select.POLLIN)
     draining = False
+    rounds, silent_since = -1, 0.0
     while lane.alive:
-        if draining and lane.drained:
-            draining = False
-            channel.send({"event": "drained"})
+        if draining:
+            if lane.rounds_received != rounds:
+                rounds, silent_since = lane.rounds_received, time.monotonic()
+            if lane.drained or time.monotonic() - silent_since > _SILENT_S:
+                draining = False
+                channel.send({"event": "drained"})
         if not poller.poll(1000 * (_LOOK_S if draining else _IDLE_S)):
             continue
         order, _ = channel.receive()
@@ -142,6 +154,8 @@ def _obey(lane: Lane, order: dict[str, Any]) -> None:
             lane.drain()
         case "log_level":
             log.set_level(order["level"])
+        case "accept_tags":
+            lane.accept_tags(dict(order["tags"]))
         case other:
             raise FaultError(f"the supervisor ordered {other!r}, which no lane of this version knows.")
 

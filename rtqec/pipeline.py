@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from rtqec.batch import Streams, WindowBatch
 from rtqec.commit import Commit
+from rtqec.kernels.records import PATH_OWNER
 from rtqec.match import Match
 from rtqec.publish import Publish
 from rtqec.ring import Ring
@@ -40,9 +41,10 @@ class Pipeline:
         self._commit.warm(self.batch)
         self._publish.warm(self.batch)
 
-    def run(self) -> None:
-        """Carry windows until `Ring.stop`."""
-        while not self._ring.stopping:
+    def run(self, ticket: int = 0) -> None:
+        """Carry windows until `Ring.stop`, or until another path is to go on."""
+        control = self._ring.control
+        while control.item(PATH_OWNER) == ticket:
             self.step()
 
     def step(self) -> bool:

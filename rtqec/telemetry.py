@@ -50,6 +50,7 @@ class TelemetryBlock:
         event_counts: int64, shape (num_patches, num_detectors): how often each detector of a full layer fired, in the
             rounds that ingest sampled.
         event_rounds: int64, shape (num_patches,): how many rounds it sampled.
+        heard_tags: int64, shape (num_patches,): the plan tag of the last message that was accepted, -1 before one was.
         rung_counts: int64, shape (num_patches, len(Rung)): corrections by rung.
         written: int64, shape (num_patches,): corrections so far; number k lies at place k modulo the journal's length.
         journal: `wire.CORRECTION`, shape (num_patches, journal_corrections): the last corrections, sent or not.
@@ -72,6 +73,7 @@ class TelemetryBlock:
         self.span_counts = self._take(np.int64, (num_patches, len(Span), NUM_BINS))
         self.event_counts = self._take(np.int64, (num_patches, num_detectors))
         self.event_rounds = self._take(np.int64, (num_patches,))
+        self.heard_tags = self._take(np.int64, (num_patches,))
         self.rung_counts = self._take(np.int64, (num_patches, len(Rung)))
         self.written = self._take(np.int64, (num_patches,))
         self.resets = self._take(np.int64, (num_patches,))
@@ -100,6 +102,7 @@ class TelemetryBlock:
             file.flush()
             block = cls(mmap.mmap(file.fileno(), size), *sizes)
         block.patch_ids[:] = patch_ids
+        block.heard_tags[:] = -1
         block.header[0] = (_MAGIC, *sizes, os.getpid(), 0, 0)
         return block
 
@@ -169,6 +172,7 @@ def _block_bytes(num_patches: int, journal_corrections: int, num_detectors: int)
         8 * num_patches * len(PathCounter),
         8 * num_patches * len(Span) * NUM_BINS,
         8 * num_patches * num_detectors,
+        8 * num_patches,
         8 * num_patches,
         8 * num_patches * len(Rung),
         8 * num_patches,

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from rtqec.kernels.message import ACCEPTED, check_header, check_message, find_patch
-from rtqec.kernels.native import DONTWAIT, compiled, load_acquire, now_ns, sleep_until, zmq_recv
+from rtqec.kernels.native import DONTWAIT, compiled, load_acquire, now_ns, sleep_until, store_release, zmq_recv
 from rtqec.kernels.records import (
     COALESCE_FOR_NS,
     DRAIN,
+    FEED_ENDED,
     INGEST_BEAT,
     OPEN_SHOTS,
     STOP,
@@ -40,7 +41,7 @@ def ingest_message(feed: Any, message: Any, words: Any, size: Any, times: Any, e
         times: int64, shape (3,): when it came; the other two are scratch.
         events: uint64, shape (2, ..): scratch for one layer, and zeros.
     """
-    patches, _, _, layers, _, _, _, _, _, counters, limits, _, _ = feed
+    patches, _, _, layers, _, _, _, _, _, counters, limits, _, seen = feed
     lane = len(patches)
     wrong = check_header(words, size, len(message))
     if wrong != ACCEPTED:
@@ -55,6 +56,7 @@ def ingest_message(feed: Any, message: Any, words: Any, size: Any, times: Any, e
     if wrong != ACCEPTED:
         counters[p, wrong] += 1
         return
+    seen[2][p] = np.int64(words[9] >> np.uint64(32))
     if not follow_source(p, feed, np.int64((words[8] >> np.uint64(16)) & _LOW16), words[4], times):
         return
     if limits[p].reorder_depth:
@@ -119,3 +121,4 @@ def ingest(socket: Any, feed: Any, control: Any, message: Any, words: Any, event
             control[OPEN_SHOTS] = end_shots(feed, times, False) + 1
     times[0] = now_ns(spec)
     end_shots(feed, times, True)
+    store_release(control, FEED_ENDED, 1)

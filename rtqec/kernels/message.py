@@ -100,7 +100,8 @@ def check_message(patch: Any, layers: Any, words: Any, size: Any) -> Any:
     bits = np.int64(words[8] >> np.uint64(32))
     if flags & ~_KNOWN or ((flags & _EVENTS) != 0) != (patch.events != 0):
         return FeedCounter.BAD_FLAGS
-    if np.int64(words[9] >> np.uint64(32)) != patch.plan_tag:
+    tag = np.int64(words[9] >> np.uint64(32))
+    if tag != patch.plan_tag and tag != patch.other_tag:
         return FeedCounter.BAD_PLAN_TAG
     if flags & _CRC:
         if crc32c_words(words, size // 8, _CRC_WORD, _HIGH32) != (words[_CRC_WORD] & _LOW32):

@@ -92,8 +92,8 @@ DONTWAIT = int(zmq.DONTWAIT)
 _CLOCK_MONOTONIC = 1
 _PR_SET_TIMERSLACK = 29
 _TIMER_ABSTIME = 1
-_FUTEX_WAIT_PRIVATE = 128
-_FUTEX_WAKE_PRIVATE = 129
+_FUTEX_WAIT = 0
+_FUTEX_WAKE = 1
 # The syscall's number, from the kernel's tables; both machines are 64-bit and little-endian.
 _SYS_FUTEX = {"x86_64": 202, "aarch64": 98}[platform.machine()]
 _NS_PER_S = 1_000_000_000
@@ -121,16 +121,16 @@ def sleep_until(deadline_ns: Any, spec: Any) -> Any:
 
 @compiled
 def futex_wait(word: Any, expected: Any, timeout_ns: Any, spec: Any) -> Any:
-    """Sleep while `word[0] == expected` (uint32), at most `timeout_ns`."""
+    """Sleep while `word[0] == expected` (uint32), at most `timeout_ns`. Other processes may share the word."""
     spec[0] = timeout_ns // _NS_PER_S
     spec[1] = timeout_ns % _NS_PER_S
-    _syscall(_SYS_FUTEX, word.ctypes.data, _FUTEX_WAIT_PRIVATE, np.int64(expected), spec.ctypes.data, 0, 0)
+    _syscall(_SYS_FUTEX, word.ctypes.data, _FUTEX_WAIT, np.int64(expected), spec.ctypes.data, 0, 0)
 
 
 @compiled
 def futex_wake(word: Any) -> Any:
     """Wake the thread that sleeps on `word`."""
-    _syscall(_SYS_FUTEX, word.ctypes.data, _FUTEX_WAKE_PRIVATE, 1, 0, 0, 0)
+    _syscall(_SYS_FUTEX, word.ctypes.data, _FUTEX_WAKE, 1, 0, 0, 0)
 
 
 def precise_timers() -> None:

@@ -3,7 +3,7 @@
 What is placed becomes visible to the path by one release store of the patch's head.
 
 The arrays of ingest come in one tuple, `feed`: patches, places, states, layers, program, ring_b8, slots, cursors,
-signal, counters, limits, waiting room, sampled events; see `feed.Intake`.
+signal, counters, limits, waiting room, what was seen (sampled events, plan tags); see `feed.Intake`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ import numpy as np
 
 from rtqec.kernels.fold import fill_round, fold_round, load_bits, store_bytes
 from rtqec.kernels.message import layer_index
-from rtqec.kernels.native import compiled, fetch_add, futex_wake, load_acquire, store_release
+from rtqec.kernels.native import compiled, load_acquire, store_release
 from rtqec.kernels.records import (
     CURSOR_STRIDE,
     HEAD,
     NEED,
     SAMPLE_EVERY_ROUNDS,
-    SIGNAL_SEQUENCE,
-    SIGNAL_WAITING,
     SLOT_BLIND,
     SLOT_ECHO,
     SLOT_GUESSED,
@@ -33,6 +31,7 @@ from rtqec.kernels.records import (
     FeedCounter,
     ShotState,
 )
+from rtqec.kernels.signal import wake
 from rtqec.wire import ROUNDS_HEADER_BYTES, RoundFlag
 
 _LOW16 = np.uint64(0xFFFF)
@@ -178,19 +177,11 @@ def sample_events(patch: Any, place: Any, state: Any, layers: Any, ring_b8: Any,
 
 
 @compiled
-def wake_path(signal: Any) -> Any:
-    """Tell the path that a window may have closed."""
-    fetch_add(signal, SIGNAL_SEQUENCE, np.uint32(1))
-    if load_acquire(signal, SIGNAL_WAITING):
-        futex_wake(signal)
-
-
-@compiled
 def publish_head(p: Any, state: Any, cursors: Any, signal: Any, at_once: Any) -> Any:
     """Show the path what was placed, and wake it where a window may have closed."""
     store_release(cursors, p * CURSOR_STRIDE + HEAD, state.head)
     if at_once or state.head >= load_acquire(cursors, p * CURSOR_STRIDE + NEED):
-        wake_path(signal)
+        wake(signal)
 
 
 @compiled
@@ -207,7 +198,7 @@ def follow_back(state: Any, first_round: Any, num_rounds: Any) -> Any:
 @compiled
 def place_message(p: Any, feed: Any, message: Any, words: Any, times: Any, events: Any) -> Any:
     """Place the rounds of a message whose turn it is, after what was lost before them; or count why not."""
-    patches, places, states, layers, program, ring_b8, slots, cursors, signal, counters, _, _, sampled = feed
+    patches, places, states, layers, program, ring_b8, slots, cursors, signal, counters, _, _, seen = feed
     patch, place, state, counts = patches[p], places[p], states[p], counters[p]
     num_rounds = np.int64(words[8] & _LOW16)
     first_round = np.int64(words[6])
@@ -238,7 +229,7 @@ def place_message(p: Any, feed: Any, message: Any, words: Any, times: Any, event
     place_rounds(patch, place, state, layers, program, ring_b8, slots, message, words, times, events)
     if state.head >= state.sample_at:
         state.sample_at = state.head + SAMPLE_EVERY_ROUNDS
-        sample_events(patch, place, state, layers, ring_b8, sampled[0][p], sampled[1], p)
+        sample_events(patch, place, state, layers, ring_b8, seen[0][p], seen[1], p)
     counts[FeedCounter.ROUNDS] += num_rounds
     gap = jumps or (first_round > 0 and not in_shot)
     publish_head(p, state, cursors, signal, marked or gap or state.shot_state == ShotState.CLOSED)

@@ -6,9 +6,10 @@ from typing import Any
 
 from rtqec.kernels.histogram import bin_of
 from rtqec.kernels.ladder import learn_cost
-from rtqec.kernels.native import DONTWAIT, compiled, now_ns, store_release, zmq_send
-from rtqec.kernels.records import PathCounter, Span
+from rtqec.kernels.native import DONTWAIT, compiled, load_acquire, now_ns, store_release, zmq_send
+from rtqec.kernels.records import PATH_ENDED, SIGNAL_SEQUENCE, PathCounter, Span
 from rtqec.kernels.shot import HELD
+from rtqec.kernels.signal import sleep_on, wake
 from rtqec.wire import CORRECTION_BYTES, CorrectionFlag
 
 _LATE = int(CorrectionFlag.LATE)
@@ -17,6 +18,8 @@ _DEGRADED = int(CorrectionFlag.DEGRADED)
 _AMENDMENT = int(CorrectionFlag.AMENDMENT)
 _BYTES = CORRECTION_BYTES
 _DONTWAIT = DONTWAIT
+_RELAY_TIMEOUT_NS = 100_000_000
+"""How long an idle relay sleeps before it looks whether the path has ended."""
 
 
 @compiled
@@ -43,11 +46,11 @@ def count_spans(window: Any, time_ns: Any, counts: Any) -> Any:
 @compiled
 def publish_corrections(socket: Any, windows: Any, corrections: Any, memory: Any, count: Any, counters: Any,
                         span_counts: Any, rung_counts: Any, journal: Any, journal_sent: Any, written: Any,
-                        cost_ns: Any, quantile: Any, spec: Any) -> Any:  # fmt: skip
+                        outbox: Any, cost_ns: Any, quantile: Any, spec: Any) -> Any:  # fmt: skip
     """Stamp, send and keep a batch, and let it move the predictions.
 
     Args:
-        socket: The C pointer of a PUSH socket.
+        socket: The C pointer of a PUSH socket; 0 where another process relays what the journal has (`relay`).
         windows: The batch's `WINDOW_SLOT`s.
         corrections: `wire.CORRECTION`; `published_ns` and the late flag are filled. (An amendment is not late: its
             rounds have been answered.)
@@ -56,6 +59,7 @@ def publish_corrections(socket: Any, windows: Any, corrections: Any, memory: Any
         span_counts: int64, shape (num_patches, len(Span), NUM_BINS): histograms of times in ns.
         rung_counts: int64, shape (num_patches, len(Rung)).
         journal, journal_sent, written: See `telemetry.TelemetryBlock`.
+        outbox: uint32, shape (SIGNAL_WORDS,): where that process sleeps.
         cost_ns, quantile: See `kernels.ladder`.
         spec: Scratch for the clock.
     """
@@ -78,10 +82,54 @@ def publish_corrections(socket: Any, windows: Any, corrections: Any, memory: Any
         if not amendment:
             count_spans(windows[i], time_ns, span_counts[p])
         rung_counts[p, corrections[i].rung] += 1
-        sent = zmq_send(socket, memory.ctypes.data + i * _BYTES, _BYTES, _DONTWAIT) >= 0
-        counts[PathCounter.CORRECTIONS_SENT if sent else PathCounter.CORRECTIONS_UNSENT] += 1
+        sent = False
+        if socket:
+            sent = zmq_send(socket, memory.ctypes.data + i * _BYTES, _BYTES, _DONTWAIT) >= 0
+            counts[PathCounter.CORRECTIONS_SENT if sent else PathCounter.CORRECTIONS_UNSENT] += 1
         keep(p, corrections[i], 1 if sent else 0, journal, journal_sent, written, counts)
+    if count and not socket:
+        wake(outbox)
     if count and windows[0].model != HELD:
         took_ns = (time_ns - windows[0].decided_ns) / count
         for i in range(count):
             learn_cost(cost_ns, windows[i].model, windows[i].num_events, took_ns, quantile)
+
+
+@compiled
+def relay(socket: Any, journal: Any, memory: Any, journal_sent: Any, written: Any, relayed: Any, counters: Any,
+          outbox: Any, control: Any, spec: Any) -> Any:  # fmt: skip
+    """Send what the path of another process writes into the journal, in order, until that path has ended.
+
+    Args:
+        socket: The C pointer of a PUSH socket.
+        journal, journal_sent, written: See `telemetry.TelemetryBlock`.
+        memory: The journal's memory as uint8.
+        relayed: int64, shape (num_patches,): the corrections of each patch that are not for this loop any more.
+        counters: int64, shape (num_patches, len(PathCounter)): sent and unsent are written here.
+        outbox: uint32, shape (SIGNAL_WORDS,): where to sleep.
+        control: See `records`.
+        spec: Scratch for the clock.
+    """
+    length = journal.shape[1]
+    while True:
+        seen = load_acquire(outbox, SIGNAL_SEQUENCE)
+        ended = load_acquire(control, PATH_ENDED)
+        moved = False
+        for p in range(len(written)):
+            stop = load_acquire(written, p)
+            if stop - relayed[p] >= length:
+                counters[p, PathCounter.CORRECTIONS_UNSENT] += stop - relayed[p] - length + 1
+                relayed[p] = stop - length + 1
+            while relayed[p] < stop:
+                place = relayed[p] % length
+                address = memory.ctypes.data + (p * length + place) * _BYTES
+                sent = zmq_send(socket, address, _BYTES, _DONTWAIT) >= 0
+                journal_sent[p, place] = 1 if sent else 0
+                counters[p, PathCounter.CORRECTIONS_SENT if sent else PathCounter.CORRECTIONS_UNSENT] += 1
+                relayed[p] += 1
+                moved = True
+        if moved:
+            continue
+        if ended:
+            return
+        sleep_on(outbox, seen, _RELAY_TIMEOUT_NS, spec)

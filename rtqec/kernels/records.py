@@ -56,9 +56,15 @@ the head at which the path wants to be woken."""
 SIGNAL_SEQUENCE, SIGNAL_WAITING, SIGNAL_WORDS = 0, 16, 32
 """uint32: counted up at every wake-up; 1 while the path sleeps."""
 
-STOP, INGEST_BEAT, PATH_BEAT, DRAIN, OPEN_SHOTS, CONTROL_WORDS = 0, 8, 16, 24, 32, 40
+STOP, INGEST_BEAT, PATH_BEAT, DRAIN, OPEN_SHOTS, CONTROL_WORDS = 0, 8, 16, 24, 32, 48
 """int64, in cache lines of their own: 1 to stop; counted up by ingest and by the path, also when idle; 1 to take no
 further shots; while draining, the shots that ingest still waits for, plus one (0: it has not looked yet)."""
+
+PATH_OWNER, PATH_LEFT, FEED_ENDED, PATH_ENDED = 40, 41, 42, 43
+"""int64 among the control words: the ticket of the path that may run, NOBODY after a stop; the ticket to which the one
+before has left it; 1 when ingest has written its last round; 1 when the path has carried its last window."""
+
+NOBODY = -1
 
 SAMPLE_EVERY_ROUNDS = 61
 """Ingest counts the detection events of one round in so many: for a live picture of where they fall that is plenty.
@@ -87,8 +93,10 @@ FEED_PATCH = record(
     ("history_words", "i8"),
     ("look_back", "i8"),
     ("full_detectors", "i8"),
+    ("other_tag", "i8"),
 )
-"""What ingest must know of a patch's plan. `num_rounds` is -1 for an endless plan, `bulk_layer` -1 for a finite one."""
+"""What ingest must know of a patch's plan. `other_tag` is that of a plan with the same rounds, or -1;
+`num_rounds` is -1 for an endless plan, `bulk_layer` -1 for a finite one."""
 
 FEED_LIMITS = record(
     ("reorder_depth", "i8"),

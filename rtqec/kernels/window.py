@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from rtqec.kernels.ladder import count_bits, fits, forget_cost, predict_ns
-from rtqec.kernels.native import compiled, futex_wait, load_acquire, now_ns, sleep_until, store_release
+from rtqec.kernels.native import compiled, load_acquire, now_ns, sleep_until, store_release
 from rtqec.kernels.records import (
     COALESCE_FOR_NS,
     CURSOR_STRIDE,
@@ -30,7 +30,6 @@ from rtqec.kernels.records import (
     PLACE_BEHIND,
     PLACE_LIVE,
     SIGNAL_SEQUENCE,
-    SIGNAL_WAITING,
     SLOT_ECHO,
     SLOT_GUESSED,
     SLOT_LOST,
@@ -59,6 +58,7 @@ from rtqec.kernels.shot import (
     slot_at,
     start_clock,
 )
+from rtqec.kernels.signal import sleep_on
 from rtqec.wire import CorrectionFlag, Reason, Rung
 
 _CAUGHT_UP = int(CorrectionFlag.CAUGHT_UP)
@@ -558,8 +558,5 @@ def wait_for_windows(streams: Any, shelf: Any, windows: Any, closed: Any, rows: 
             if waiting[WAIT_COALESCE_NS] and waited < COALESCE_FOR_NS:
                 sleep_until(time_ns + waiting[WAIT_COALESCE_NS], spec)
             else:
-                store_release(signal, SIGNAL_WAITING, np.uint32(1))
-                # The kernel compares the sequence again under its own lock, so that no wake-up is lost in between.
-                futex_wait(signal, seen, timeout_ns, spec)
-                store_release(signal, SIGNAL_WAITING, np.uint32(0))
+                sleep_on(signal, seen, timeout_ns, spec)
         time_ns = now_ns(spec)

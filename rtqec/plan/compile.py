@@ -97,6 +97,20 @@ class Plan:
         return places if all(len(place) == 2 for place in places) else []
 
     @property
+    def rounds_digest(self) -> str:
+        """sha256 of how rounds are read and cut into windows, whatever their errors: plans in which it is equal may
+        take over from each other in the middle of a shot.
+        """
+        bulk = [self.bulk_layer] if self.bulk_layer else []
+        digest = hashlib.sha256()
+        for layer in (*self.first_layers, *bulk, self.last_layer):
+            digest.update(repr((layer.num_measurements, layer.num_detectors)).encode())
+            digest.update(layer.program.content if layer.program else b"-")
+        shape = (len(self.first_layers), self.num_rounds, self.num_observables, self.layout, self.num_sweep_bits)
+        digest.update(repr((*shape, self.window.rounds, self.window.commit_rounds, self.table.frames)).encode())
+        return digest.hexdigest()
+
+    @property
     def endless(self) -> bool:
         """Whether shots have no length of their own."""
         return self.num_rounds is None

@@ -94,7 +94,7 @@ def _flat(parts: list[NDArray[Any]], dtype: Any, columns: int) -> NDArray[Any]:
 def _describe(patch: np.void, plan: Plan, programs: _Programs) -> None:
     """Fill what ingest knows of a plan."""
     rows = [programs.put(layer) for layer in plan.first_layers]
-    patch["plan_tag"] = plan.tag
+    patch["plan_tag"], patch["other_tag"] = plan.tag, -1
     patch["num_rounds"] = -1 if plan.num_rounds is None else plan.num_rounds
     patch["first_layer"], patch["num_first_layers"] = rows[0] if rows else 0, len(rows)
     patch["bulk_layer"] = programs.put(plan.bulk_layer) if plan.bulk_layer else -1

@@ -5,25 +5,24 @@
 A lane beats also when it is idle (`INGEST_BEAT` and `PATH_BEAT` in its telemetry block). One whose beats stand still
 for `[service] lane_timeout_ms` is killed. Either way its place is taken by a fork of the process that stands by, or,
 without one, by a new process.
+
+A new plan is prepared by another process that stands by; a fork of it takes the path over (`Lane.inherit`), while the
+lane goes on to receive and to send. From then on the lane is two processes: if either dies, both are replaced.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from rtqec.channel import Channel
 from rtqec.config import Config
-from rtqec.errors import ExitCode, FaultError, RtqecError
+from rtqec.errors import ExitCode, RtqecError
 from rtqec.kernels.records import INGEST_BEAT, PATH_BEAT
 from rtqec.log import get_logger
+from rtqec.service.processes import Begun, Standby
 from rtqec.telemetry import TelemetryBlock, telemetry_path
 
 LOOK_S = 0.1
@@ -31,46 +30,13 @@ LOOK_S = 0.1
 RESTARTS_AT_ONCE = 10
 RESTART_EVERY_S = 6.0
 """So many restarts are free, and one more each time: a lane that dies of every round does not eat the machine."""
-_PREPARE_TIMEOUT_S = 600.0
-"""The first start compiles the kernels, and a large endless plan many matchers."""
-_START_TIMEOUT_S = 60.0
 _KILL_TIMEOUT_S = 10.0
 
 
-class LaneFailedError(RtqecError):
-    """A lane could not start; its own words."""
+class SwapRefusedError(RtqecError):
+    """A plan that cannot take over from the one that runs."""
 
-    def __init__(self, code: int, message: str) -> None:
-        self.exit_code = ExitCode(code)
-        super().__init__(message)
-
-
-class Inbox:
-    """What comes over a channel, for asyncio."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        asyncio.get_running_loop().add_reader(channel.fileno(), self._take)
-
-    def _take(self) -> None:
-        message, _ = self._channel.receive()
-        if message is None:
-            asyncio.get_running_loop().remove_reader(self._channel.fileno())
-        self._queue.put_nowait(message)
-
-    async def next(self, timeout_s: float) -> dict[str, Any] | None:
-        """The next message; None where the other end has gone.
-
-        Raises:
-            TimeoutError: Nothing came.
-        """
-        return await asyncio.wait_for(self._queue.get(), timeout_s)
-
-    def close(self) -> None:
-        """End the channel."""
-        asyncio.get_running_loop().remove_reader(self._channel.fileno())
-        self._channel.close()
+    exit_code = ExitCode.CONFIG
 
 
 class LaneKeeper:
@@ -82,7 +48,6 @@ class LaneKeeper:
 
     Attributes:
         state: See above.
-        pid: Of the process that decodes; 0 where there is none.
         restarts: So far.
         patches: What the lane says of its patches; see `Lane.describe`.
         telemetry: Its block, writable; from the first `ready` on.
@@ -92,30 +57,38 @@ class LaneKeeper:
         self.config = config
         self.name = config.lane_name
         self.state = "starting"
-        self.pid = 0
         self.restarts = 0
         self.patches: list[dict[str, Any]] = []
         self.telemetry: TelemetryBlock
         self.log_level: str = config.log.level
         self._on_change = on_change
         self._log = get_logger().bind(lane=self.name)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._orders: Channel
-        self._reports: Inbox
-        self._lane: Channel | None = None
-        self._inbox: Inbox | None = None
+        self._standby: Standby | None = None
+        self._begun: list[Begun] = []
         self._started: list[float] = []
-        self._drained = asyncio.Event()
+        self._ticket = 0
         self._stopping = False
+
+    @property
+    def pid(self) -> int:
+        """Of the process that receives; 0 where there is none."""
+        return self._begun[0].pid if self._begun else 0
+
+    @property
+    def path_pid(self) -> int:
+        """Of the process that decodes: the same, unless another one has taken the path over."""
+        return self._begun[-1].pid if self._begun else 0
 
     async def start(self) -> None:
         """Bring it up for the first time.
 
         Raises:
-            LaneFailedError: It cannot work.
+            RtqecError: It cannot work.
         """
-        await self._prepare(goes_on=False)
-        await self._begin()
+        self._standby = await Standby.prepare(self.config, self.log_level)
+        self.patches = self._standby.patches
+        await self._standby.begin({"do": "start"}, self._begun)
+        self._started.append(time.monotonic())
         self.telemetry = TelemetryBlock.attach(telemetry_path(self.config), control=True)
         self._change("ready", "lane_ready", pid=self.pid)
 
@@ -123,7 +96,7 @@ class LaneKeeper:
         """Bring it back whenever it dies, until `stop`."""
         while not self._stopping:
             reason = await self._until_death()
-            self.pid = 0
+            await self._clear()
             self._change("restarting", "lane_died", reason=reason, restarts=self.restarts)
             while not self._stopping:
                 await self._wait_for_turn()
@@ -133,169 +106,131 @@ class LaneKeeper:
                 except (RtqecError, TimeoutError, OSError) as error:
                     self._log.error("lane_restart_failed", reason=str(error) or "no answer in time")
 
+    async def swap(self, config: Config) -> list[dict[str, int]]:
+        """Let other plans of the same rounds take over, between two windows.
+
+        Args:
+            config: As the lane's, with the new plans.
+
+        Returns:
+            Of each patch: the first shot and round, and the window index, that the new plan decodes.
+
+        Raises:
+            RtqecError: They do not fit, or cannot work; the lane goes on as it was.
+        """
+        assert self._standby is not None
+        heir = await Standby.prepare(config, self.log_level, goes_on=True, takes_over=self._standby)
+        try:
+            if self.state != "ready":
+                raise SwapRefusedError(f"{self.name} is {self.state}; ask again when it is ready.")
+            before = self._begun[-1]
+            tags = [[patch["id"], int(patch["plan_tag"], 16)] for patch in heir.patches]
+            self._begun[0].order({"do": "accept_tags", "tags": tags})
+            self._ticket += 1
+            begun = await heir.begin({"do": "inherit", "ticket": self._ticket}, self._begun)
+        except BaseException:
+            heir.end()
+            raise
+        self._standby.end()
+        if before is not self._begun[0]:  # An heir before this one; it has ended by itself.
+            self._begun.remove(before)
+            before.inbox.close()
+        self._standby, self.config, self.patches = heir, config, heir.patches
+        self._change("ready", "plan_swapped", pid=begun.pid)
+        places: list[dict[str, int]] = begun.first["places"]
+        return places
+
     def order(self, message: dict[str, Any]) -> None:
-        """Tell the lane something; nothing where it is not there."""
-        if self._lane is not None:
-            self._lane.send(message)
+        """Tell the lane's processes something."""
+        for begun in self._begun:
+            begun.order(message)
 
     async def drain(self, timeout_s: float) -> bool:
-        """Let its shots end; False where some had not by then."""
+        """Let its shots end; False where some had not by then. `watch` must have ended."""
         self._stopping = True
         if self.state != "ready":
             return True
-        self.order({"do": "drain"})
-        with suppress(TimeoutError):
-            while True:
-                before = time.monotonic()
-                message = await self._next(timeout_s)
-                if message is None or message["event"] == "drained":
-                    return message is not None
-                timeout_s -= time.monotonic() - before
-        return False
+        self._begun[0].order({"do": "drain"})
+        return await self._hear("drained", timeout_s) is not None
 
     async def stop(self) -> ExitCode:
-        """End it: what has closed is carried, open shots end; then its processes."""
+        """End it: what has closed is carried, open shots end; then its processes. `watch` must have ended."""
         self._stopping = True
         code = ExitCode.OK
-        if self.state == "ready":
+        if self.state == "ready" and self._begun:
             self.order({"do": "stop"})
-            try:
-                message = await self._next(_KILL_TIMEOUT_S)
-                while message is not None and message["event"] not in ("stopped", "failed"):
-                    message = await self._next(_KILL_TIMEOUT_S)
-                if message is None or message["event"] == "failed":
-                    code = ExitCode.FAULT
-                    self._log.error("lane_failed", reason=message["message"] if message else "it died")
-            except TimeoutError:
+            message = await self._hear("stopped", _KILL_TIMEOUT_S)
+            if message is None or message["event"] == "failed":
                 code = ExitCode.FAULT
-                self._log.error("lane_killed", reason="it did not stop in time")
-        self.kill()
-        if self._process is not None:
-            self._reports.close()
-            self._process.kill()
-            self._process.wait()
+                reason = message["message"] if message else "it did not stop in time, or died"
+                self._log.error("lane_failed", reason=reason)
+        await self._clear()
+        if self._standby is not None:
+            self._standby.end()
+            self._standby = None
         self._change("stopped", "lane_gone")
         return code
-
-    def kill(self) -> None:
-        """End the process that decodes, whatever it does."""
-        if self.pid:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
 
     def _change(self, state: str, event: str, **details: Any) -> None:
         self.state = state
         self._on_change(self, event, details)
 
-    async def _prepare(self, goes_on: bool) -> None:
-        """Start the process that stands by (or becomes the lane), and wait until it is warm."""
-        if self._process is not None:
-            self._reports.close()
-        self._orders, theirs = Channel.pair()
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        environment.pop("NOTIFY_SOCKET", None)
-        command = [sys.executable, "-m", "rtqec.cli", "lane", str(theirs.fileno())]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
-        theirs.close()
-        self._reports = Inbox(self._orders)
-        config = self.config
-        self._orders.send(
-            {
-                "config": config.model_dump(mode="json"), "lane_index": config.lane_index, "folder": config.folder,
-                "goes_on": goes_on, "log_level": self.log_level, "log_format": config.log.format,
-            }
-        )  # fmt: skip
-        message = _or_fail(await self._reports.next(_PREPARE_TIMEOUT_S), self._process)
-        self.patches = message["patches"]
-
-    async def _begin(self) -> None:
-        """Let a lane begin, and wait until it is ready."""
-        self._lane, theirs = Channel.pair()
-        self._inbox = Inbox(self._lane)
-        self._orders.send({"do": "start"}, [theirs.fileno()])
-        theirs.close()
-        message = _or_fail(await self._inbox.next(_START_TIMEOUT_S), self._process)
-        self.pid = message["pid"]
-        self._started.append(time.monotonic())
-
     async def _bring_back(self) -> None:
-        if self._process is None or self._process.poll() is not None or not self.config.service.standby:
-            await self._prepare(goes_on=True)
-        await self._begin()
+        if self._standby is None or not self._standby.usable:
+            if self._standby is not None:
+                self._standby.end()
+                self._standby = None
+            self._standby = await Standby.prepare(self.config, self.log_level, goes_on=True)
+        await self._standby.begin({"do": "start"}, self._begun)
+        self._started.append(time.monotonic())
+        self._ticket = 0
         self.restarts += 1
         self._change("ready", "lane_back", pid=self.pid, restarts=self.restarts)
 
     async def _wait_for_turn(self) -> None:
         """Keep restarts below their rate."""
-        recent = [at for at in self._started if time.monotonic() - at < RESTARTS_AT_ONCE * RESTART_EVERY_S]
-        self._started = recent
-        if len(recent) > RESTARTS_AT_ONCE:
-            self._log.error("lane_restarts_too_often", restarts=len(recent), wait_s=RESTART_EVERY_S)
+        self._started = [at for at in self._started if time.monotonic() - at < RESTARTS_AT_ONCE * RESTART_EVERY_S]
+        if len(self._started) > RESTARTS_AT_ONCE:
+            self._log.error("lane_restarts_too_often", restarts=len(self._started), wait_s=RESTART_EVERY_S)
             await asyncio.sleep(RESTART_EVERY_S)
 
     async def _until_death(self) -> str:
-        """Watch the channel and the beats; why it is dead."""
+        """Watch what the processes say, and their beats; why the lane is dead."""
         seen, silent_looks = (-1, -1), 0
         while True:
-            try:
-                message = await self._next(LOOK_S)
-            except TimeoutError:
-                beats = int(self.telemetry.control[INGEST_BEAT]), int(self.telemetry.control[PATH_BEAT])
-                silent_looks = silent_looks + 1 if beats[0] == seen[0] or beats[1] == seen[1] else 0
-                seen = beats
-                # Looks, not seconds: a supervisor that was itself held up must not blame its lanes.
-                if 1000 * silent_looks * LOOK_S >= self.config.service.lane_timeout_ms and not self._stopping:
-                    await self._end_silent()
-                    return "silent"
-                continue
-            if message is None:
-                return await self._how_it_died()
-            if message["event"] == "failed":
-                self._log.error("lane_failed", reason=message["message"])
+            for begun in [begun for begun in self._begun if begun.pid]:
+                with suppress(TimeoutError):
+                    message = await begun.inbox.next(LOOK_S / len(self._begun))
+                    if message is None and begun in self._begun:
+                        return await self._standby.how_it_died() if self._standby is not None else "died"
+                    if message is not None and message["event"] == "failed":
+                        self._log.error("lane_failed", reason=message["message"])
+            beats = int(self.telemetry.control[INGEST_BEAT]), int(self.telemetry.control[PATH_BEAT])
+            silent_looks = silent_looks + 1 if beats[0] == seen[0] or beats[1] == seen[1] else 0
+            seen = beats
+            # Looks, not seconds: a supervisor that was itself held up must not blame its lanes.
+            if 1000 * silent_looks * LOOK_S >= self.config.service.lane_timeout_ms and not self._stopping:
+                return "silent"
 
-    async def _end_silent(self) -> None:
-        """Kill it, and wait until the kernel has freed what it held."""
-        self.kill()
-        with suppress(TimeoutError):
-            while await self._next(_KILL_TIMEOUT_S) is not None:
-                pass
-
-    async def _how_it_died(self) -> str:
-        """In words, from the process that forked it."""
-        status: int | None = None
-        if self.config.service.standby:
+    async def _clear(self) -> None:
+        """Kill what is left of the lane, and wait until the kernel has freed what it held."""
+        for begun in self._begun:
+            begun.kill()
+        for begun in self._begun:
             with suppress(TimeoutError):
-                while status is None:
-                    message = await self._reports.next(1.0)
-                    if message is None:
-                        break
-                    status = message["status"] if message["event"] == "exited" else None
-        elif self._process is not None:
-            status = self._process.wait()
-        if status is None:
-            return "died"
-        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+                while await begun.inbox.next(_KILL_TIMEOUT_S) is not None:
+                    pass
+            begun.inbox.close()
+        self._begun.clear()
 
-    async def _next(self, timeout_s: float) -> dict[str, Any] | None:
-        if self._inbox is None:
-            return None
-        message = await self._inbox.next(timeout_s)
-        if message is None:
-            self._inbox.close()
-            self._inbox, self._lane = None, None
-        return message
-
-
-def _or_fail(message: dict[str, Any] | None, process: subprocess.Popen[bytes] | None) -> dict[str, Any]:
-    """A message that is no failure.
-
-    Raises:
-        LaneFailedError: It says so.
-        FaultError: There is none: the process died.
-    """
-    if message is None:
-        status = process.wait() if process is not None else None
-        raise FaultError(f"a lane ended with status {status} before it was ready; its own words are above.")
-    if message["event"] == "failed":
-        raise LaneFailedError(message["code"], message["message"])
-    return message
+    async def _hear(self, event: str, timeout_s: float) -> dict[str, Any] | None:
+        """Wait until the process that receives says something; None where it does not in time, or dies."""
+        give_up = time.monotonic() + timeout_s
+        while self._begun:
+            try:
+                message = await self._begun[0].inbox.next(max(give_up - time.monotonic(), 0.001))
+            except TimeoutError:
+                return None
+            if message is None or message["event"] in (event, "failed"):
+                return message
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rtqec.config import Config
+from rtqec.service.lanes import LaneKeeper, SwapRefusedError
 
 _LIVE = ("log.level", "deadline.budget_us", "client")
 _BY_SWAP = ("plan",)
@@ -30,6 +31,31 @@ def describe_refusal(key: str) -> str:
     if key.split(".")[0] in _BY_SWAP or key.endswith(".plan"):
         return "plans are not taken over by a reload, as they are compiled first: rtqec ask CONFIG swap-plan"
     return "it is fixed while the daemon runs: restart it"
+
+
+def lanes_to_swap(old: Config, new: Config, lanes: list[LaneKeeper]) -> list[LaneKeeper]:
+    """The lanes with patches whose plan is another one.
+
+    Raises:
+        SwapRefusedError: The configurations differ in more than plans, or not at all.
+    """
+    beyond = [key for key in _differences(old, new) if not (key.startswith("plan.") or key.endswith(".plan"))]
+    if beyond:
+        raise SwapRefusedError(
+            f"the configuration differs from the one that runs in {', '.join(beyond)}, but a swap takes over plans "
+            "only.\nReload what can change while it runs (SIGHUP), or restart the daemon."
+        )
+    tables = {patch.id: new.tables_of(patch) for patch in new.patch}
+    changed = {patch.id for patch in old.patch if old.tables_of(patch) != tables[patch.id]}
+    # A file may have another content under the same name: then all patches that read it are compiled anew.
+    from_files = {p for p, (plan, _) in tables.items() if plan.circuit is not None or plan.dem is not None}
+    found = [lane for lane in lanes if (changed | from_files) & {patch.id for patch in lane.config.patch}]
+    if not found:
+        raise SwapRefusedError(
+            "no plan differs from the one that runs.\n"
+            "Change [plan] in the configuration file, or name what is to change: plan.noise=0.004"
+        )
+    return found
 
 
 def _differences(old: Config, new: Config) -> list[str]:

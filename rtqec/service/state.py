@@ -53,13 +53,21 @@ class ServiceFile:
         self._written.replace(self.path)
 
 
-def describe_lane(config: Config, state: str, pid: int, restarts: int) -> dict[str, Any]:
-    """One entry of `lanes`; `config` is narrowed to the lane."""
+def describe_lane(config: Config, state: str, pids: tuple[int, int], restarts: int) -> dict[str, Any]:
+    """One entry of `lanes`.
+
+    Args:
+        config: Narrowed to the lane.
+        state: See `service.lanes`.
+        pids: Of the process that receives, and of the one that decodes: two only after a plan was swapped.
+        restarts: So far.
+    """
     return {
         "name": config.lane_name,
         "telemetry": str(telemetry_path(config).resolve()),
         "state": state,
-        "pid": pid,
+        "pid": pids[0],
+        "path_pid": pids[1],
         "restarts": restarts,
         "feed": expand_variables("[feed] endpoint", config.feed.endpoint),
         "publish": expand_variables("[publish] endpoint", config.publish.endpoint),

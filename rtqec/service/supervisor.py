@@ -21,9 +21,9 @@ from rtqec.errors import ConfigError, ExitCode
 from rtqec.log import get_logger
 from rtqec.service.control import LOCAL, Control
 from rtqec.service.control_server import ControlServer
-from rtqec.service.lanes import LaneKeeper
+from rtqec.service.lanes import LaneKeeper, SwapRefusedError
 from rtqec.service.notify import notify, watchdog_period_s
-from rtqec.service.reload import compare, describe_refusal
+from rtqec.service.reload import compare, describe_refusal, lanes_to_swap
 from rtqec.service.shards import shard_patches
 from rtqec.service.state import ServiceFile, describe_lane, service_path
 from rtqec.telemetry import TelemetryBlock
@@ -49,6 +49,7 @@ class Supervisor:
         self._server: ControlServer | None = None
         self._stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._swapping = asyncio.Lock()
 
     async def run(self) -> ExitCode:
         """Serve until told to stop.
@@ -96,7 +97,9 @@ class Supervisor:
     def describe(self) -> dict[str, Any]:
         """`lanes` and `patches` of the service file."""
         return {
-            "lanes": [describe_lane(lane.config, lane.state, lane.pid, lane.restarts) for lane in self._lanes],
+            "lanes": [
+                describe_lane(lane.config, lane.state, (lane.pid, lane.path_pid), lane.restarts) for lane in self._lanes
+            ],
             "patches": [patch for lane in self._lanes for patch in lane.patches],
         }
 
@@ -120,8 +123,28 @@ class Supervisor:
             lane.order({"do": "log_level", "level": level})
 
     async def swap_plan(self, sets: list[str], who: str) -> dict[str, Any]:
-        """Take over new plans."""
-        raise NotImplementedError
+        """Read the configuration again, and let its plans take over.
+
+        Args:
+            sets: Further overrides, as for `--set`.
+            who: For the audit log.
+
+        Raises:
+            RtqecError: It cannot work, changes more than plans, or reads the rounds in another way.
+        """
+        if self._swapping.locked():
+            raise SwapRefusedError("another swap is under way; ask again when it has been answered.")
+        async with self._swapping:
+            new = load_config(self._config_path, [*self._overrides, *sets])
+            lanes = lanes_to_swap(self._config, new, self._lanes)
+            self.note("swap_begun", who, sets=sets, lanes=[lane.name for lane in lanes])
+            places: list[dict[str, int]] = []
+            for lane in lanes:
+                places += await lane.swap(new.of_lane(lane.config.lane_index, [p.id for p in lane.config.patch]))
+            self._config = self._config.model_copy(update={"plan": new.plan, "patch": new.patch})
+            tags = {patch["id"]: patch["plan_tag"] for patch in self.describe()["patches"]}
+            self.note("swap_done", who, places=places, plan_tags=list(tags.values()))
+            return {"patches": [place | {"plan_tag": tags[place["patch"]]} for place in places]}
 
     # Start.
 
