@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from firmware_sim.controller import Controller
@@ -106,7 +105,7 @@ class Fed:
     Attributes:
         controller: After its run.
         counts: What the daemon counted meanwhile.
-        cpu_s: CPU time of the daemon meanwhile, all threads.
+        cpu_s: CPU time of the daemon meanwhile, all processes and threads.
     """
 
     controller: Controller
@@ -134,7 +133,6 @@ class Feeder:
     def __init__(self, path: Path, overrides: list[str], daemon: DaemonProcess, plans: list[Plan]) -> None:
         self.plans = plans
         self._path, self._overrides, self._daemon = path, overrides, daemon
-        self._process = psutil.Process(daemon.pid)
         self.block = TelemetryBlock.attach(telemetry_path(load_config(path, overrides)))
 
     def config(self, *more: str) -> Config:
@@ -166,7 +164,7 @@ class Feeder:
         controller = Controller(self.config(*more), self.plans, keep=keep)
         if late_bound_us is not None:
             controller.sender.late_bound_ns = ns_from_us(late_bound_us)
-        before, cpu_before = DaemonCounts.read(self.block), self._cpu_s()
+        before, cpu_before = DaemonCounts.read(self.block), self._daemon.cpu_s
 
         def sample() -> None:
             self._daemon.check_alive()
@@ -174,7 +172,7 @@ class Feeder:
                 look(controller)
 
         controller.run(sample)
-        return Fed(controller, DaemonCounts.read(self.block) - before, self._cpu_s() - cpu_before)
+        return Fed(controller, DaemonCounts.read(self.block) - before, self._daemon.cpu_s - cpu_before)
 
     def recover(self) -> None:
         """After a run that was ended early, or lost rounds: let the daemon work off what has reached it.
@@ -189,10 +187,6 @@ class Feeder:
             before, counts = counts, self.block.totals()
         longest = max(plan.window.rounds for plan in self.plans)
         self.feed(*self.sending(_RECOVERY_WINDOWS * longest), f"pace.period_us={_RECOVERY_PERIOD_US}")
-
-    def _cpu_s(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
 
 
 @contextmanager

@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtqec.kernels.histogram import NUM_BINS, bin_of
+from firmware_sim.frames import AMENDABLE, FrameAccount
+from firmware_sim.journal import Journal
+from rtqec.histogram import NUM_BINS
+from rtqec.kernels.histogram import bin_of
 from rtqec.kernels.native import compiled
 from rtqec.wire import CORRECTION, CorrectionFlag, FrameStatus, Reason, Rung
 
 HELD_MAX = 1 << 16
 """Stretches of held rounds that are remembered until they are amended; most never are, as their rounds are gone."""
-_AMENDABLE = (Reason.DEADLINE, Reason.BACKLOG)
+_FOR_EVER = 1 << 62
+_GONE = (Reason.GAP, Reason.SHOT_TRUNCATED)
+_ADMITS = int(CorrectionFlag.LOSSY | CorrectionFlag.DEGRADED)
 _MARKS = int(CorrectionFlag.LOSSY | CorrectionFlag.DEGRADED | CorrectionFlag.OPEN_PAST | CorrectionFlag.AMENDMENT)
 
 
@@ -34,17 +39,21 @@ class PatchAccount:
         patch_id, plan_tag: Whom it is about.
         num_shots: Shots that are sent.
         keep: Whether to keep every correction, see `corrections`.
+        journal: Where corrections are looked up that did not come, as those do not that a lane had handed to its
+            transport when it died. They are accounted for in their place. None: they are only counted.
         stale: Corrections of an earlier source, which came before the first of this one; nothing of them is checked.
         out_of_order: Places where a correction does not follow the one before it.
-        index_gaps: Corrections that never came, by `window_index`.
-        wrong_frame: Corrections whose frame is not the XOR of all flips of their shot so far.
+        index_gaps: Corrections that never came, by `window_index`, and are not in the journal.
+        resent: Corrections that did not come, but are in the journal.
         bad_amendments: Amendments of rounds that had not been held, or that were amended before, or out of order.
-        rounds_answered: Rounds of all corrections but amendments; of them `rounds_held`; of them `rounds_amended`.
-        frames: uint64, shape (num_shots,): frame after the last correction or amendment of each shot.
-        finished: bool, shape (num_shots,): shots whose last correction came.
+        rounds_answered: Rounds of all corrections but amendments; of them `rounds_held`; of them `rounds_amended`, and
+            `rounds_gone`: held because they never came, or were lost with a lane.
+        unflagged: Corrections of rounds that are gone, and that do not say so.
+        leaps: How often the next shot that was answered was not the next one; `shots_leapt`: over how many.
         marked: bool, shape (num_shots,): shots of which any correction is lossy, degraded, held, tainted, amended,
             or was decoded with an open past.
         caught_up: bool, shape (num_shots,): shots of which any window was larger than configured.
+        rungs_of_shot: uint8, shape (num_shots,): the rungs of each shot, one bit per `Rung`.
         lateness_counts: int64, histogram of `published_ns - deadline_ns` of late corrections, in ns.
     """
 
@@ -52,16 +61,21 @@ class PatchAccount:
     plan_tag: int
     num_shots: int
     keep: bool = False
+    journal: Journal | None = None
     received: int = 0
     stale: int = 0
     out_of_order: int = 0
     index_gaps: int = 0
+    resent: int = 0
     wrong_digest: int = 0
-    wrong_frame: int = 0
     bad_amendments: int = 0
     rounds_answered: int = 0
     rounds_held: int = 0
     rounds_amended: int = 0
+    rounds_gone: int = 0
+    unflagged: int = 0
+    leaps: int = 0
+    shots_leapt: int = 0
     lateness_ns_max: int = 0
     flags: dict[str, int] = field(default_factory=lambda: {str(flag.name).lower(): 0 for flag in CorrectionFlag})
     rungs: dict[str, int] = field(default_factory=lambda: {rung.name.lower(): 0 for rung in Rung})
@@ -74,13 +88,11 @@ class PatchAccount:
     _amendable_until: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        self.frames = np.zeros(self.num_shots, np.uint64)
-        self.finished = np.zeros(self.num_shots, np.bool_)
+        self._frames = FrameAccount(self.num_shots)
         self.marked = np.zeros(self.num_shots, np.bool_)
         self.caught_up = np.zeros(self.num_shots, np.bool_)
+        self.rungs_of_shot = np.zeros(self.num_shots, np.uint8)
         self.lateness_counts = np.zeros(NUM_BINS, np.int64)
-        self._flips = np.zeros(self.num_shots, np.uint64)
-        self._unsure = np.zeros(self.num_shots, np.bool_)
         self._held: deque[tuple[int, int, int]] = deque(maxlen=HELD_MAX)
         self._kept: list[NDArray[Any]] = []
 
@@ -89,6 +101,26 @@ class PatchAccount:
         """All corrections, `wire.CORRECTION`, in the order in which they came; only with `keep`."""
         assert self.keep
         return np.concatenate(self._kept) if self._kept else np.zeros(0, CORRECTION)
+
+    @property
+    def frames(self) -> NDArray[np.uint64]:
+        """Frame after the last correction or amendment of each shot, shape (num_shots,)."""
+        return self._frames.last
+
+    @property
+    def finished(self) -> NDArray[np.bool_]:
+        """Shots whose last correction came, shape (num_shots,)."""
+        return self._frames.finished
+
+    @property
+    def wrong_frame(self) -> int:
+        """Corrections whose frame is not the XOR of all flips of their shot so far."""
+        return self._frames.wrong
+
+    @property
+    def wrongly_clean(self) -> int:
+        """Corrections whose frame holds a guess that nothing can amend, and does not say so."""
+        return self._frames.wrongly_clean
 
     @property
     def awaits_amendments(self) -> bool:
@@ -102,8 +134,18 @@ class PatchAccount:
             corrections: `wire.CORRECTION`, shape (n,), n > 0.
         """
         corrections = self._without_stale(corrections)
-        if not len(corrections):
-            return
+        if len(corrections):
+            self._account_for(self._with_missed(corrections))
+
+    def look_up_rest(self) -> None:
+        """Account for what the journal has behind the last correction that came. Nothing may come after that."""
+        if self.journal is not None and self._last_index is not None:
+            rest = self.journal(self.patch_id, self._last_index + 1, _FOR_EVER)
+            self.resent += len(rest)
+            if len(rest):
+                self._account_for(rest)
+
+    def _account_for(self, corrections: NDArray[Any]) -> None:
         if self.keep:
             self._kept.append(corrections.copy())
         self.received += len(corrections)
@@ -114,7 +156,7 @@ class PatchAccount:
         self._follow_rounds(corrections, steps)
         self._follow_amendments(corrections)
         known = corrections["shot_id"] < self.num_shots
-        self._follow_frames(corrections[known], steps[known])
+        self._frames.follow(corrections[known], steps[known] > 1)
 
     def _without_stale(self, corrections: NDArray[Any]) -> NDArray[Any]:
         """What comes before round 0 of shot 0 ends a shot of an earlier source."""
@@ -125,6 +167,20 @@ class PatchAccount:
         stale = int(first[0]) if self._begun else len(corrections)
         self.stale += stale
         return corrections[stale:]
+
+    def _with_missed(self, corrections: NDArray[Any]) -> NDArray[Any]:
+        """These, with those in between that did not come but are in the journal."""
+        if self.journal is None:
+            return corrections
+        indices = corrections["window_index"].astype(np.int64)
+        before = indices[0] - 1 if self._last_index is None else self._last_index
+        pieces, at = [], 0
+        for i in np.flatnonzero(np.diff(indices, prepend=before) > 1).tolist():
+            missed = self.journal(self.patch_id, int(indices[i - 1] if i else before) + 1, int(indices[i]))
+            self.resent += len(missed)
+            pieces += [corrections[at:i], missed]
+            at = i
+        return np.concatenate([*pieces, corrections[at:]]) if pieces else corrections
 
     def _count_marks(self, corrections: NDArray[Any]) -> None:
         """Sum up what corrections say of themselves."""
@@ -137,6 +193,8 @@ class PatchAccount:
         known = corrections["shot_id"] < self.num_shots
         marked = tainted | ((corrections["flags"] & _MARKS) != 0) | (corrections["rung"] == Rung.HOLD)
         self.marked[corrections["shot_id"][marked & known].astype(np.int64)] = True
+        rungs = np.uint8(1) << corrections["rung"][known]
+        np.bitwise_or.at(self.rungs_of_shot, corrections["shot_id"][known].astype(np.int64), rungs)
         caught_up = (corrections["flags"] & CorrectionFlag.CAUGHT_UP) != 0
         self.caught_up[corrections["shot_id"][caught_up & known].astype(np.int64)] = True
         late = corrections[(corrections["flags"] & CorrectionFlag.LATE) != 0]
@@ -172,6 +230,9 @@ class PatchAccount:
         fine = np.where(after_gap, _goes_on(before, live), _follows(before, live))
         repeated = (steps < 1)[~amendment][-len(live) :] if len(live) else np.zeros(0, np.bool_)
         self.out_of_order += int((~fine & ~repeated).sum())
+        leapt = live["shot_id"].astype(np.int64) - before["shot_id"].astype(np.int64)
+        self.leaps += int((leapt > 1).sum())
+        self.shots_leapt += int((leapt[leapt > 1] - 1).sum())
         self._last_live = corrections[~amendment][-1:].copy()
 
     def _follow_amendments(self, corrections: NDArray[Any]) -> None:
@@ -187,10 +248,13 @@ class PatchAccount:
                 self._amended_until = max(self._amended_until, (shot, stop))
                 continue
             self.rounds_held += stop - start
+            if correction["reason"] in _GONE:
+                self.rounds_gone += stop - start
+                self.unflagged += int(correction["flags"] & _ADMITS != _ADMITS)
             if self._held and self._held[-1][0] == shot and self._held[-1][2] == start:
                 start = self._held.pop()[1]
             self._held.append((shot, start, stop))
-            if correction["reason"] in _AMENDABLE:
+            if correction["reason"] in AMENDABLE:
                 self._amendable_until = (shot, stop)
 
     def _take_held(self, shot: int, start: int, stop: int) -> bool:
@@ -201,29 +265,6 @@ class PatchAccount:
             return False
         self._held[0] = (shot, stop, self._held[0][2])
         return True
-
-    def _follow_frames(self, corrections: NDArray[Any], steps: NDArray[np.int64]) -> None:
-        """Frames are the XOR of all flips of their shot so far; the last one stands."""
-        shots = corrections["shot_id"].astype(np.int64)
-        order = np.argsort(shots, kind="stable")
-        flips = np.bitwise_xor.accumulate(corrections["flips"][order])
-        first = np.flatnonzero(np.diff(shots[order], prepend=-1))
-        carried = self._flips[shots[order][first]] ^ np.where(first > 0, flips[first - 1], np.uint64(0))
-        flips ^= np.repeat(carried, np.diff(first, append=len(order)))
-        expected = np.zeros(len(order), np.uint64)
-        expected[order] = flips
-        # Flips that never came are missing from every later frame of the shot.
-        self._unsure[shots[steps > 1]] = True
-        amendment = _is_amendment(corrections)
-        amended = np.zeros(self.num_shots, np.bool_)
-        amended[shots[amendment]] = True
-        # What is answered by holding ahead of amendments does not know of them.
-        unsure = self._unsure[shots] | ((corrections["rung"] == Rung.HOLD) & ~amendment & amended[shots])
-        self.wrong_frame += int(((expected != corrections["frame"]) & ~unsure).sum())
-        self._flips[shots] = expected
-        last = ~amendment & ((corrections["flags"] & CorrectionFlag.LAST_OF_SHOT) != 0)
-        self.finished[shots[last]] = True
-        self.frames[shots[last | amendment]] = corrections["frame"][last | amendment]
 
 
 def _is_amendment(corrections: NDArray[Any]) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from firmware_sim.controller import Controller
 from firmware_sim.expected import missed_rounds
+from firmware_sim.lanes import lane_process, lanes_of
 from firmware_sim.loop import DaemonProcess
 from firmware_sim.replay import Invariants, Replay
 from firmware_sim.report import DaemonCounts, build_report, machine, problems_of
@@ -66,8 +67,8 @@ def random_faults(rng: np.random.Generator, reorder_depth: int) -> list[dict[str
 class _Trouble:
     """What goes wrong besides the messages, by the clock."""
 
-    def __init__(self, kind: str, rng: np.random.Generator, pid: int, controller: Controller) -> None:
-        self._kind, self._pid, self._controller = kind, pid, controller
+    def __init__(self, kind: str, rng: np.random.Generator, pids: list[int], controller: Controller) -> None:
+        self._kind, self._pids, self._controller = kind, pids, controller
         self._begin_s = time.monotonic() + float(rng.uniform(0.2, 0.5)) * EPISODE_S
         low, high = _PAUSE_S if kind == "pause" else _DEAF_S
         self._end_s = self._begin_s + float(rng.uniform(low, high))
@@ -85,7 +86,7 @@ class _Trouble:
     def _begin(self) -> None:
         self._state = "on"
         if self._kind == "pause":
-            os.kill(self._pid, signal.SIGSTOP)
+            self._signal(signal.SIGSTOP)
         else:
             self._controller.sink.paused = True
 
@@ -93,8 +94,13 @@ class _Trouble:
         """Back to normal, whatever happened."""
         if self._state == "on":
             self._state = "after"
-            os.kill(self._pid, signal.SIGCONT)
+            self._signal(signal.SIGCONT)
             self._controller.sink.paused = False
+
+    def _signal(self, number: int) -> None:
+        """To all lanes at once."""
+        for pid in self._pids:
+            os.kill(pid, number)
 
 
 def run_chaos(
@@ -158,9 +164,10 @@ def _episode(
     pace = base.pace.model_copy(update={"period_us": period_us})
     config = with_faults(base.model_copy(update={"source": source, "pace": pace}), faults)
     controller = Controller(config, plans, keep=True)
-    trouble = _Trouble(kind, rng, daemon.pid, controller)
-    block = TelemetryBlock.attach(telemetry_path(config))
-    before = DaemonCounts.read(block)
+    lanes = lanes_of(config)
+    trouble = _Trouble(kind, rng, [lane_process(config, lane.lane_name) for lane in lanes], controller)
+    blocks = [TelemetryBlock.attach(telemetry_path(lane)) for lane in lanes]
+    before = DaemonCounts.read(*blocks)
 
     def look() -> None:
         daemon.check_alive()
@@ -170,7 +177,7 @@ def _episode(
         controller.run(look)
     finally:
         trouble.end()
-    report = build_report(controller, DaemonCounts.read(block) - before, None, "")
+    report = build_report(controller, DaemonCounts.read(*blocks) - before, None, "")
     invariants = Invariants()
     for p, (plan, account) in enumerate(zip(plans, controller.accounts, strict=True)):
         sent = controller.sender.shots[p]

@@ -15,9 +15,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from firmware_sim.chaos import episode_line, print_chaos, run_chaos
 from firmware_sim.controller import Controller
+from firmware_sim.deaths import DeathPlan, Signal
 from firmware_sim.faults import fault_from_text
+from firmware_sim.journal import journal_of_blocks, journal_over_control
+from firmware_sim.lanes import lanes_of
 from firmware_sim.loop import run_loop
-from firmware_sim.report import DaemonCounts, build_report, print_report, problems_of
+from firmware_sim.report import DaemonCounts, build_report, problems_of
+from firmware_sim.summary import print_report
 from rtqec.config import Config, load_config, with_faults
 from rtqec.errors import ExitCode, RtqecError
 from rtqec.plan import compile_plans
@@ -42,6 +46,10 @@ FaultOption = Annotated[
     list[str] | None,
     typer.Option("--fault", help="Add a [[fault]]: NAME:key=value,key=value; drop:probability=0.001. Repeatable."),
 ]
+JournalOption = Annotated[
+    bool,
+    typer.Option("--journal", help="Lanes may die: look up corrections that do not come in the daemon's journal."),
+]
 ReportOption = Annotated[Path | None, typer.Option(help="Write the report as JSON to this file.")]
 
 
@@ -54,12 +62,16 @@ def loop(
     period_us: PeriodOption = None,
     set_: SetOption = None,
     fault: FaultOption = None,
+    kill_lane: Annotated[str | None, typer.Option(help="Kill a lane while rounds are sent: lane0.")] = None,
+    kills: Annotated[int, typer.Option(min=1, help="How often, after equal parts of the rounds.")] = 10,
+    kill_signal: Annotated[Signal, typer.Option(help="KILL: it dies at once. STOP: it hangs.")] = Signal.KILL,
 ) -> None:
     """Start a daemon, feed it, check every correction, report. Exit 1 where a check does not hold."""
     overrides = _overrides(shots, rounds, period_us, set_)
     loaded = _load(config, overrides, fault)
+    deaths = DeathPlan(kill_lane, kills, kill_signal) if kill_lane is not None else None
     with _live_progress() as on_progress:
-        result = run_loop(loaded, str(config), overrides, _command(), on_progress)
+        result = run_loop(loaded, str(config), overrides, _command(), on_progress, deaths)
     _finish(result, report)
 
 
@@ -72,17 +84,21 @@ def run(
     period_us: PeriodOption = None,
     set_: SetOption = None,
     fault: FaultOption = None,
+    journal: JournalOption = False,
 ) -> None:
     """Feed a daemon that runs somewhere, and check every correction. Exit 1 where a check does not hold."""
     loaded = _load(config, _overrides(shots, rounds, period_us, set_), fault)
     controller = Controller(loaded, compile_plans(loaded))
+    paths = [telemetry_path(lane) for lane in lanes_of(loaded)]
+    blocks = [TelemetryBlock.attach(path) for path in paths if path.exists()]
+    if journal:
+        beside = len(blocks) == len(paths)
+        controller.use_journal(journal_of_blocks(blocks) if beside else journal_over_control(loaded))
     # The daemon may have served others before: only what it counts from now on is ours.
-    path = telemetry_path(loaded)
-    block = TelemetryBlock.attach(path) if path.exists() else None
-    before = DaemonCounts.read(block) if block else None
+    before = DaemonCounts.read(*blocks) if blocks else None
     with _live_progress() as on_progress:
         controller.run(lambda: on_progress(controller))
-    counts = DaemonCounts.read(block) - before if block and before else None
+    counts = DaemonCounts.read(*blocks) - before if before else None
     _finish(build_report(controller, counts, None, _command()), report)
 
 
@@ -95,7 +111,8 @@ def chaos(
     set_: SetOption = None,
 ) -> None:
     """Let everything go wrong around a daemon, and check every correction to the bit. Exit 1 where one is not right."""
-    overrides = ["log.level=warning", *(set_ or [])]
+    # A lane that is paused here must not be taken for one that hangs.
+    overrides = ["log.level=warning", "service.lane_timeout_ms=10000", *(set_ or [])]
     loaded = load_config(config, overrides)
     console = Console(stderr=True, soft_wrap=True)
 

@@ -9,12 +9,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from firmware_sim.controller import Controller
+from firmware_sim.deaths import DeathPlan, Deaths, check_plan
+from firmware_sim.journal import journal_of_blocks
+from firmware_sim.lanes import lane_process, lanes_of
 from firmware_sim.report import DaemonCounts, build_report
 from rtqec.config import Config
 from rtqec.errors import ExitCode, FaultError, RtqecError
@@ -85,8 +89,22 @@ class DaemonProcess:
 
     @property
     def rss_mib(self) -> float:
-        """Its resident memory now."""
-        return float(psutil.Process(self._process.pid).memory_info().rss) / BYTES_PER_MIB
+        """The resident memory of all its processes now. What a lane shares with the process that it was forked from
+        counts for both."""
+        return self._sum(lambda process: process.memory_info().rss) / BYTES_PER_MIB
+
+    @property
+    def cpu_s(self) -> float:
+        """The CPU time so far of all its processes that run now."""
+        return self._sum(lambda process: process.cpu_times().user + process.cpu_times().system)
+
+    def _sum(self, read: Callable[[psutil.Process], float]) -> float:
+        """Over the supervisor and everything that it started; one that ends meanwhile counts for nothing."""
+        total, supervisor = 0.0, psutil.Process(self.pid)
+        for process in (supervisor, *supervisor.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += read(process)
+        return total
 
     def stop(self) -> None:
         """SIGTERM, and wait; SIGKILL where it does not listen."""
@@ -101,8 +119,10 @@ class DaemonProcess:
         self._folder.cleanup()
 
 
-def run_loop(config: Config, config_path: str, overrides: list[str], command: str,
-             on_progress: Callable[[Controller], None]) -> dict[str, Any]:  # fmt: skip
+def run_loop(
+    config: Config, config_path: str, overrides: list[str], command: str, on_progress: Callable[[Controller], None],
+    plan: DeathPlan | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """One whole run.
 
     Args:
@@ -110,6 +130,7 @@ def run_loop(config: Config, config_path: str, overrides: list[str], command: st
         config_path, overrides: The same, for the daemon.
         command: How to repeat the run, for the report.
         on_progress: Called every few milliseconds while it runs.
+        plan: Which lane dies meanwhile, if one does.
 
     Returns:
         The report; see `report.build_report`.
@@ -117,24 +138,42 @@ def run_loop(config: Config, config_path: str, overrides: list[str], command: st
     Raises:
         RtqecError: The daemon did not start, or ended.
     """
+    if plan is not None:
+        check_plan(plan, config)
     daemon = DaemonProcess(config_path, overrides)
     try:
         controller = Controller(config, compile_plans(config))
         daemon.wait_ready()
+        lanes = lanes_of(config)
+        blocks = [TelemetryBlock.attach(telemetry_path(lane)) for lane in lanes]
+        deaths = _deaths(plan, config, controller, lanes, blocks) if plan is not None else None
         rss: dict[str, float] = {}
 
         def sample() -> None:
             daemon.check_alive()
-            if "at_10_percent" not in rss and controller.sender.rounds_sent >= (
-                _EARLY_FRACTION * controller.sender.rounds_total
-            ):
+            sent, total = controller.sender.rounds_sent, controller.sender.rounds_total
+            if deaths is not None:
+                deaths(sent, total)
+            if "at_10_percent" not in rss and sent >= _EARLY_FRACTION * total:
                 rss["at_10_percent"] = round(daemon.rss_mib, 3)
             on_progress(controller)
 
         controller.run(sample)
+        if deaths is not None:
+            deaths.finish()
         rss["at_end"] = round(daemon.rss_mib, 3)
         rss.setdefault("at_10_percent", rss["at_end"])
-        counts = DaemonCounts.read(TelemetryBlock.attach(telemetry_path(config)))
+        counts = DaemonCounts.read(*blocks)
     finally:
         daemon.stop()
-    return build_report(controller, counts, rss, command)
+    return build_report(controller, counts, rss, command, deaths)
+
+
+def _deaths(
+    plan: DeathPlan, config: Config, controller: Controller, lanes: list[Config], blocks: list[TelemetryBlock]
+) -> Deaths:
+    """Let a lane of a daemon that is READY die."""
+    controller.use_journal(journal_of_blocks(blocks))
+    block = next(block for lane, block in zip(lanes, blocks, strict=True) if lane.lane_name == plan.lane)
+    mine = [account for account in controller.accounts if account.patch_id in block.patch_ids]
+    return Deaths(plan, lambda name: lane_process(config, name), block, mine)

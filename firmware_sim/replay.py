@@ -67,18 +67,21 @@ class Replay:
         self._plan, self._shots, self._events = plan, shots, events
         self._decoder = WindowedDecoder(plan)
         self._num_rounds = plan.num_rounds
+        self._lanes_died = False
         num_detectors = plan.experiment.own_dem.num_detectors
         dense = np.unpackbits(shots.detection_events_b8, axis=1, bitorder="little", count=num_detectors)
         self._clean_b8 = plan.rounds.layers_b8(dense.astype(np.bool_))
         self._undisturbed = self._decoder(self._clean_b8)
 
-    def check(self, corrections: NDArray[Any], lost: NDArray[np.int64]) -> Invariants:
+    def check(self, corrections: NDArray[Any], lost: NDArray[np.int64], lanes_died: bool = False) -> Invariants:
         """Check all corrections of a run.
 
         Args:
             corrections: `wire.CORRECTION`, in the order in which they came.
             lost: int64, shape (n, 2): shot and round of every round that never reached the daemon.
+            lanes_died: Whether rounds may be gone that had reached it.
         """
+        self._lanes_died = lanes_died
         found = Invariants()
         order = np.argsort(corrections["shot_id"], kind="stable")
         corrections = corrections[order]
@@ -114,8 +117,9 @@ class Replay:
         says = bool(correction["flags"] & CorrectionFlag.LOSSY)
         if correction["rung"] == Rung.HOLD:
             # What is held for want of time looks at nothing; what is held because it is gone is lost.
-            found.lossy_without_loss += says and not touched.any()
-            found.loss_not_marked += not says and correction["reason"] in _GONE
+            gone = correction["reason"] in _GONE
+            found.lossy_without_loss += says and not touched.any() and not (gone and self._lanes_died)
+            found.loss_not_marked += not says and gone
             return
         start = int(correction["first_round"])
         stop = start + int(correction["num_rounds"])

@@ -1,4 +1,4 @@
-"""What a run says at its end: JSON for machines, a table for people."""
+"""What a run says at its end, for machines; `summary` tells it to people."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from firmware_sim.controller import Controller
+from firmware_sim.deaths import Deaths, death_problems
 from firmware_sim.expected import NAMES
 from firmware_sim.faults import Faults
-from rtqec.kernels.histogram import bin_edges, percentile
+from rtqec.histogram import bin_edges, percentile
 from rtqec.kernels.records import FeedCounter
 from rtqec.telemetry import TelemetryBlock
 from rtqec.units import us_from_ns
@@ -30,7 +28,7 @@ class DaemonCounts:
     """The daemon's counters at some time.
 
     Attributes:
-        totals: All of them by name, summed over patches.
+        totals: All of them by name, summed over patches and lanes.
         feed: Those of ingest alone.
         patches_heard: Patches that have had a source.
     """
@@ -40,11 +38,11 @@ class DaemonCounts:
     patches_heard: int
 
     @classmethod
-    def read(cls, block: TelemetryBlock) -> DaemonCounts:
-        """What they are now."""
-        heard = int((block.feed_counters[:-1, FeedCounter.ROUNDS] > 0).sum())
-        feed = {c.name.lower(): int(block.feed_counters[:, c].sum()) for c in FeedCounter}
-        return cls(block.totals(), feed, heard)
+    def read(cls, *blocks: TelemetryBlock) -> DaemonCounts:
+        """What they are now, summed over lanes."""
+        heard = sum(int((block.feed_counters[:-1, FeedCounter.ROUNDS] > 0).sum()) for block in blocks)
+        feed = {c.name.lower(): sum(int(block.feed_counters[:, c].sum()) for block in blocks) for c in FeedCounter}
+        return cls(_summed([block.totals() for block in blocks]), feed, heard)
 
     def __sub__(self, earlier: DaemonCounts) -> DaemonCounts:
         """What one controller brought about. That it is another one than before is a restart of each patch."""
@@ -77,7 +75,7 @@ def percentiles_us(counts: NDArray[np.int64], max_ns: int) -> dict[str, float | 
 
 
 def build_report(controller: Controller, counts: DaemonCounts | None, rss_mib: dict[str, float] | None,
-                 command: str) -> dict[str, Any]:  # fmt: skip
+                 command: str, deaths: Deaths | None = None) -> dict[str, Any]:  # fmt: skip
     """Everything that is known of a run.
 
     Args:
@@ -85,6 +83,7 @@ def build_report(controller: Controller, counts: DaemonCounts | None, rss_mib: d
         counts: What the daemon counted during the run, where its telemetry can be read.
         rss_mib: Its resident memory at 10 % and at the end, where known.
         command: How to repeat the run.
+        deaths: Of a lane, where that was asked for.
     """
     sender, sink, config = controller.sender, controller.sink, controller.config
     comparison, backlog = controller.compare(), controller.backlog
@@ -102,12 +101,15 @@ def build_report(controller: Controller, counts: DaemonCounts | None, rss_mib: d
         "corrections_out_of_order": sum(account.out_of_order for account in sink.accounts),
         "corrections_wrong_digest": sum(account.wrong_digest for account in sink.accounts),
         "corrections_wrong_frame": sum(account.wrong_frame for account in sink.accounts),
+        "corrections_wrongly_clean": sum(account.wrongly_clean for account in sink.accounts),
+        "corrections_unflagged": sum(account.unflagged for account in sink.accounts),
+        "corrections_resent": sum(account.resent for account in sink.accounts),
         "corrections_tainted": sum(account.tainted for account in sink.accounts),
         "corrections_bad": sink.bad_messages,
         "corrections_stale": sum(account.stale for account in sink.accounts),
         "index_gaps": sum(account.index_gaps for account in sink.accounts),
         "bad_amendments": sum(account.bad_amendments for account in sink.accounts),
-        "rounds_expected": expected["rounds_answered"] if expected else sender.rounds_sent,
+        "rounds_expected": _rounds_expected(controller, expected),
         "rounds_answered": sum(account.rounds_answered for account in sink.accounts),
         "rounds_held": sum(account.rounds_held for account in sink.accounts),
         "rounds_amended": sum(account.rounds_amended for account in sink.accounts),
@@ -116,11 +118,16 @@ def build_report(controller: Controller, counts: DaemonCounts | None, rss_mib: d
         "rungs": _summed([account.rungs for account in sink.accounts]),
         "shots": comparison.shots,
         "shots_marked": sum(int(account.marked.sum()) for account in sink.accounts),
+        "shots_leapt": sum(account.shots_leapt for account in sink.accounts),
         "logical_errors": comparison.logical_errors,
         "logical_errors_whole_shot": comparison.logical_errors_whole_shot,
         "disagreements": comparison.disagreements,
         "worse": comparison.worse,
         "better": comparison.better,
+        "logical_errors_marked": comparison.logical_errors_marked,
+        "disagreements_marked": comparison.disagreements_marked,
+        "deviations": comparison.deviations,
+        "lane_deaths": deaths.describe(controller.accounts, sender) if deaths else None,
         "unexplained": daemon["unexplained"] if daemon else None,
         "seconds": round(seconds, 3),
         "rate_rounds_per_s": round(sender.rounds_sent / seconds) if seconds > 0 else None,
@@ -152,6 +159,14 @@ def build_report(controller: Controller, counts: DaemonCounts | None, rss_mib: d
         "versions": {package: version(package) for package in _PACKAGES},
         "machine": machine(),
     }
+
+
+def _rounds_expected(controller: Controller, expected: dict[str, int] | None) -> int:
+    """Rounds that must have been answered: of a shot that a lane took with it nobody knows, but of no part of one."""
+    if controller.lanes_may_die:
+        rounds = controller.sender.shot_rounds.tolist()
+        return sum(int(a.finished.sum()) * n for a, n in zip(controller.accounts, rounds, strict=True))
+    return expected["rounds_answered"] if expected else controller.sender.rounds_sent
 
 
 def faults_section(
@@ -186,16 +201,18 @@ def faults_section(
 def problems_of(report: dict[str, Any]) -> list[str]:
     """What a run shows that must not be, in words; empty for a clean run."""
     must_be_zero = (
-        "corrections_out_of_order", "corrections_wrong_digest", "corrections_wrong_frame", "corrections_bad",
-        "index_gaps", "bad_amendments", "rounds_unsent",
+        "corrections_out_of_order", "corrections_wrong_digest", "corrections_wrong_frame", "corrections_wrongly_clean",
+        "corrections_unflagged", "corrections_bad", "index_gaps", "bad_amendments", "rounds_unsent", "deviations",
     )  # fmt: skip
-    problems = [f"{key} is {report[key]}, must be 0" for key in must_be_zero if report[key]]
+    problems = [f"{key} is {report[key]}, must be 0" for key in must_be_zero if report.get(key)]
     if report["rounds_answered"] != report["rounds_expected"]:
         problems.append(f"rounds_answered is {report['rounds_answered']}, must be {report['rounds_expected']}")
     if report["faults"]:
         return problems + _disagreements(report["faults"])
     if report["unexplained"]:
         problems.append(f"unexplained is {report['unexplained']}, must be 0")
+    if report.get("lane_deaths"):
+        return problems + death_problems(report["lane_deaths"])
     if report["rounds_lost"]:
         problems.append(f"rounds_lost is {report['rounds_lost']}: the daemon or the transport did not keep up")
     return problems
@@ -210,64 +227,6 @@ def _disagreements(faults: dict[str, Any]) -> list[str]:
         for check in faults["agree"]
         if not check["equal"]
     ]
-
-
-def print_report(console: Console, report: dict[str, Any]) -> None:
-    """The table for people."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
-    sent = f"{report['rounds_sent']:,} at {report['rate_rounds_per_s'] or 0:,} per s"
-    table.add_row("rounds sent", f"{sent} (one every {report['period_us']:g} us asked), {report['rounds_lost']} lost")
-    table.add_row(
-        "corrections",
-        f"{report['corrections_received']:,} of {report['corrections_expected']:,}, "
-        f"{report['corrections_out_of_order']} out of order, {report['flags']['late']} late, "
-        f"{report['flags']['lossy']} lossy",
-    )
-    table.add_row("shots", f"{report['shots']:,}")
-    table.add_row("logical errors", _compared(report))
-    if report["unexplained"] is not None:
-        table.add_row("unexplained", f"{report['unexplained']} windows whose events could not be paired")
-    if report["faults"]:
-        injected = report["faults"]["injected"].items()
-        agree = report["faults"]["agree"]
-        table.add_row(
-            "faults",
-            ", ".join(f"{name} {count['times']:,} times ({count['rounds']:,} rounds)" for name, count in injected)
-            + f"; the daemon's counts agree in {sum(check['equal'] for check in agree)} of {len(agree)}",
-        )
-    backlog = report["backlog_rounds"]
-    if backlog["median_last_tenth"] is not None:
-        table.add_row(
-            "backlog", f"{backlog['median_last_tenth']:g} rounds (median of the last tenth), {backlog['max']} at most"
-        )
-    for name, meaning in (
-        ("reaction_us", "last round due to be sent -> correction handed over"),
-        ("service_us", "last round received -> correction handed over"),
-    ):
-        values = "  ".join(f"{k} {'-' if v is None else f'{v:g}'}" for k, v in report[name].items() if k != "count")
-        table.add_row(name.replace("_", ", "), f"{values}   ({meaning})")
-    table.add_row("sender", f"at most {report['sender_late_us_max']:g} us late")
-    if report["rss_mib"]:
-        rss = report["rss_mib"]
-        table.add_row("daemon memory", f"{rss['at_10_percent']:.1f} MiB at 10 %, {rss['at_end']:.1f} MiB at the end")
-    table.add_row("plan", ", ".join(sorted({digest[:16] for digest in report["plan_digest"]})))
-    table.add_row("machine", f"{report['machine']['cores']} cores, {report['machine']['cpu']}")
-    table.add_row("repeat with", escape(report["command"]))
-    console.print(table)
-
-
-def _compared(report: dict[str, Any]) -> str:
-    if report["logical_errors"] is None:
-        return "the truth is not known"
-    text = f"{report['logical_errors']}"
-    if report["logical_errors_whole_shot"] is not None:
-        text += (
-            f"; PyMatching on whole shots {report['logical_errors_whole_shot']}; they disagree on "
-            f"{report['disagreements']} shots ({report['worse']} worse, {report['better']} better)"
-        )
-    return text
 
 
 def _filled_bins(counts: NDArray[np.int64]) -> list[tuple[int, int]]:

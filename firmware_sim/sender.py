@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import zmq
@@ -91,14 +92,20 @@ class Sender:
         self.control = np.zeros(CONTROL_WORDS, np.int64)
         self._words = np.zeros(MESSAGE_BYTES_MAX // 8, np.uint64)
         self._scratch = [np.zeros(max(plan.layout.scratch_words for plan in plans), np.uint64) for _ in range(2)]
+        self._sockets = np.zeros(len(plans), np.uint64)
         self._thread: threading.Thread | None = None
-        self._run(0, 0, stopped=True)
+        self._run(0, stopped=True)
 
-    def start(self, socket: zmq.Socket[bytes], start_ns: int) -> None:
-        """Send from `start_ns` (CLOCK_MONOTONIC) on, in a thread of its own."""
-        self._thread = threading.Thread(
-            target=self._run, args=(socket.underlying, start_ns), name="sender", daemon=True
-        )  # fmt: skip
+    def start(self, socket: zmq.Socket[bytes] | Sequence[zmq.Socket[bytes]], start_ns: int) -> None:
+        """Send in a thread of its own.
+
+        Args:
+            socket: A PUSH socket: of all patches, or one for each, which patches of one lane share.
+            start_ns: CLOCK_MONOTONIC of the beginning.
+        """
+        sockets = [socket] * len(self._patches) if isinstance(socket, zmq.Socket) else socket
+        self._sockets[:] = [one.underlying for one in sockets]
+        self._thread = threading.Thread(target=self._run, args=(start_ns,), name="sender", daemon=True)
         self._thread.start()
 
     @property
@@ -167,12 +174,12 @@ class Sender:
         state = self._states[patch_index]
         return int(state["shot"]) + bool(state["round_index"])
 
-    def _run(self, socket: int, start_ns: int, stopped: bool = False) -> None:
+    def _run(self, start_ns: int, stopped: bool = False) -> None:
         """The thread; with `stopped` only compiles."""
         precise_timers()
         control = np.ones_like(self.control) if stopped else self.control
         everything = (
-            socket, self._tables.patches, self._patches, self._states, self._tables.layers, self._tables.program,
+            self._sockets, self._tables.patches, self._patches, self._states, self._tables.layers, self._tables.program,
             self._messages, self._tape, self._sweep_tape, self._errors, self._pending, self._pace, self._burst_ns,
             start_ns, self._words.view(np.uint8), self._words, self._scratch[0], self._scratch[1], self.progress,
             control, timespec(),

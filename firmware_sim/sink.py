@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from firmware_sim.account import PatchAccount, add_samples
 from firmware_sim.kernels.receive import receive_corrections
 from firmware_sim.kernels.records import CHECKED, PAUSED, RECEIVED, SINK_WORDS
-from rtqec.kernels.histogram import NUM_BINS
+from rtqec.histogram import NUM_BINS
 from rtqec.kernels.native import timespec
 from rtqec.kernels.records import CONTROL_WORDS, STOP
 from rtqec.wire import CORRECTION, RESPONSE_MAGIC, VERSION, CorrectionFlag

@@ -1,4 +1,4 @@
-"""The command line of the daemon."""
+"""The command line of the daemon. Each command imports what it needs: `status` shall not wait for compilers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import json
 import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from rtqec import __version__, log
-from rtqec.check import print_plans
 from rtqec.config import load_config
 from rtqec.errors import ExitCode, RtqecError
-from rtqec.plan import compile_plans
 from rtqec.service.ask import ask as ask_daemon
-from rtqec.service.supervisor import Supervisor
-from rtqec.verify import Verdict, verify_plan
 from rtqec.wire import parse_correction
+
+if TYPE_CHECKING:
+    from rtqec.verify import Verdict
 
 app = typer.Typer(
     add_completion=False,
@@ -57,6 +56,8 @@ def _main(
 @app.command()
 def run(config: ConfigArgument, set_: SetOption = None) -> None:
     """Run the daemon in the foreground, until SIGTERM or Ctrl-C. A service manager runs the same."""
+    from rtqec.service.supervisor import Supervisor
+
     loaded = load_config(config, set_ or [])
     log.configure(loaded.log.level, loaded.log.format)
     code = asyncio.run(Supervisor(loaded, config, set_ or []).run())
@@ -117,6 +118,9 @@ def _printable(octets: bytes) -> dict[str, object]:
 @app.command()
 def check(config: ConfigArgument, set_: SetOption = None) -> None:
     """Validate, compile the plans, print what they are and cost here. Exit 2: cannot work; 1: does not keep up."""
+    from rtqec.check import print_plans
+    from rtqec.plan import compile_plans
+
     loaded = load_config(config, set_ or [])
     if not print_plans(Console(soft_wrap=not sys.stdout.isatty()), loaded, compile_plans(loaded)):
         raise typer.Exit(ExitCode.FAILED)
@@ -130,6 +134,9 @@ def verify(
     set_: SetOption = None,
 ) -> None:
     """Compare windows with whole-shot matching on the same simulated shots. Exit 1 where windows lose accuracy."""
+    from rtqec.plan import compile_plans
+    from rtqec.verify import verify_plan
+
     overrides = [*(set_ or []), *([f"verify.shots={shots}"] if shots else [])]
     loaded = load_config(config, overrides)
     console = Console(soft_wrap=not sys.stdout.isatty())
@@ -164,6 +171,27 @@ def _print_verdict(console: Console, patch_id: int, verdict: Verdict) -> None:
     console.print(table)
     if verdict.word == "inconclusive":
         console.print("Too few disagreements to tell: the loss may or may not exceed the bound. Use more --shots.")
+
+
+@app.command(name="install-systemd")
+def install_units(
+    prefix: Annotated[
+        Path, typer.Option(help="Root of the file system to write into, of an image for example.")
+    ] = Path("/"),
+    bin_folder: Annotated[
+        Path | None, typer.Option("--bin", help="Where the service finds rtqec and firmware-sim; by default, here.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="Of the configuration: /etc/rtqec/NAME.toml, run by rtqec@NAME.")
+    ] = "example",
+    drop_in: Annotated[list[str] | None, typer.Option(help="Also: cores, realtime, gpu, network. Repeatable.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite changed files, and keep them as FILE.old.")] = False,
+) -> None:
+    """Write systemd units, their user and folders and a first configuration; say what was done and what comes next."""
+    from rtqec.service.install import install_systemd
+
+    for line in install_systemd(prefix, bin_folder, name=name, drop_ins=drop_in or [], force=force):
+        typer.echo(line)
 
 
 def main() -> None:

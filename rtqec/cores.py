@@ -72,7 +72,7 @@ class Placement:
             soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
             self._log.warning(
                 "memory_lock_refused", reason=os.strerror(ctypes.get_errno()), limit_bytes=soft,
-                remedy="LimitMEMLOCK=infinity in the unit (drop-in realtime.conf), or cores.lock_memory = false",
+                remedy="LimitMEMLOCK=infinity in the unit, or cores.lock_memory = false",
             )  # fmt: skip
 
     def _allowed(self, core: int) -> bool:
@@ -87,9 +87,14 @@ class Placement:
 
 
 def _may_run_realtime(priority: int) -> bool:
-    """Whether the limits allow it; libzmq would abort the process where they do not."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
-    return os.geteuid() == 0 or soft == resource.RLIM_INFINITY or soft >= priority
+    """Whether the system allows it, by trying; libzmq would abort the process where it does not."""
+    before, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except OSError:
+        return False
+    os.sched_setscheduler(0, before, parameters)
+    return True
 
 
 def hold_wake_latency(cores: CoresTable) -> IO[bytes] | None:

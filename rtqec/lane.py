@@ -20,7 +20,7 @@ from rtqec.endpoints import bind_alone
 from rtqec.errors import ConfigError, FaultError
 from rtqec.feed import Feed, Intake
 from rtqec.gate import Gate
-from rtqec.kernels.native import precise_timers
+from rtqec.kernels.native import compiling_alone, precise_timers
 from rtqec.kernels.records import DRAIN, FEED_ENDED, OPEN_SHOTS, PATH_ENDED, PATH_LEFT, PATH_OWNER, FeedCounter
 from rtqec.kernels.signal import wake
 from rtqec.log import get_logger
@@ -100,8 +100,9 @@ class Lane:
         self._path: threading.Thread | None = None
         self._ticket = 0
         self._fault: BaseException | None = None
-        self.pipeline.warm()
-        self.feed.warm()
+        with compiling_alone():
+            self.pipeline.warm()
+            self.feed.warm()
         self._log.info(
             "lane_warm", patches=len(self.plans), matchers=len(streams.models),
             seconds=round(time.monotonic() - started, 2),

@@ -48,7 +48,8 @@ def main(fd: int) -> None:
     if order is None:
         return
     log.configure(order["log_level"], order["log_format"])
-    config = Config.model_validate(order["config"] | {"folder": order["folder"], "lane_index": order["lane_index"]})
+    deployment = Config.model_validate(order["config"] | {"folder": order["folder"]})
+    config = deployment.of_lane(order["lane_index"], order["patch_ids"])
     try:
         inheritance = Inheritance(fds[0], order["rounds_digests"]) if fds else None
         lane = Lane(config, order["goes_on"], inheritance)

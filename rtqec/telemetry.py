@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rtqec.config import Config
 from rtqec.errors import FaultError
-from rtqec.kernels.histogram import NUM_BINS
+from rtqec.histogram import NUM_BINS
 from rtqec.kernels.records import CONTROL_WORDS, WINDOW_PATCH, FeedCounter, PathCounter, Span
 from rtqec.wire import CORRECTION, Rung
 

@@ -29,6 +29,7 @@ from rtqec.plan import Plan, compile_plan
 from rtqec.plan.experiment import ExperimentSource
 from rtqec.plan.rounds import RoundMap, round_map
 from rtqec.publish import Publish
+from rtqec.resume import resume
 from rtqec.ring import Ring
 from rtqec.telemetry import TelemetryBlock
 from rtqec.window import Window
@@ -277,11 +278,13 @@ class Bench:
     def __init__(
         self, folder: Path, plans: list[Plan], *, patch_ids: list[int] | None = None, ring_rounds: int = 64,
         events: bool = False, batch_windows: int = 8, budget_us: float = 1e15, backlog_rounds: int = UNBOUNDED,
-        fallbacks: tuple[str, ...] = (), catch_up: tuple[int, ...] = (2, 4), journal: int = 1024, **feed: Any,
+        fallbacks: tuple[str, ...] = (), catch_up: tuple[int, ...] = (2, 4), journal: int = 1024,
+        telemetry: TelemetryBlock | None = None, **feed: Any,
     ) -> None:  # fmt: skip
+        """`telemetry`: the block of a lane that died, whose place this one takes."""
         ids = patch_ids or list(range(len(plans)))
         self.plans = plans
-        self.telemetry = TelemetryBlock.create(folder / "bench.telemetry", ids, journal)
+        self.telemetry = telemetry or TelemetryBlock.create(folder / "bench.telemetry", ids, journal)
         self.ring = Ring(plans, ring_rounds)
         ladder = LadderTable(fallbacks=list(fallbacks), catch_up=list(catch_up))
         if fallbacks or backlog_rounds != UNBOUNDED:
@@ -311,6 +314,8 @@ class Bench:
         )
         self.streams.cost_ns.fill(1000.0)
         self._out = out
+        if telemetry is not None:
+            self.taken_up = resume(telemetry, self.intake, self.streams, 0)
 
     def _pair(self, name: str) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
         """A PUSH and a PULL socket that are connected inside this process, without limits."""

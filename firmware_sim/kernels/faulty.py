@@ -118,7 +118,7 @@ def transmit(socket: Any, patch: Any, state: Any, fault: Any, message: Any, word
 
 @compiled
 def send_faulty_rounds(
-    socket: Any, feeds: Any, patches: Any, states: Any, layers: Any, program: Any, messages: Any, tape: Any,
+    sockets: Any, feeds: Any, patches: Any, states: Any, layers: Any, program: Any, messages: Any, tape: Any,
     sweep_tape: Any, errors: Any, pending: Any, pace: Any, burst_ns: Any, start_ns: Any, message: Any, words: Any,
     events: Any, folded: Any, progress: Any, control: Any, spec: Any, faults: Any,
 ) -> Any:  # fmt: skip
@@ -137,7 +137,7 @@ def send_faulty_rounds(
         feed, patch, state, fault = feeds[p], patches[p], states[p], fault_states[p]
         fault.decided = 0
         if fault.fate & _CUT_OFF:
-            release_held(socket, fault, store, log, progress)
+            release_held(sockets[p], fault, store, log, progress)
             left_out = restart_source(p, patch, state, fault, messages, pace, log, cursors, counts)
             store_release(progress, ROUNDS, progress[ROUNDS] + left_out)
             continue
@@ -159,8 +159,8 @@ def send_faulty_rounds(
         if late_ns > progress[LATE_BOUND_NS]:
             progress[LATE_ROUNDS] += num_rounds
         if is_last_message(patch, state):
-            release_held(socket, fault, store, log, progress)
-        fate = transmit(socket, patch, state, fault, message, words, size, store)
+            release_held(sockets[p], fault, store, log, progress)
+        fate = transmit(sockets[p], patch, state, fault, message, words, size, store)
         if fate & _UNSENT:
             progress[UNSENT] += num_rounds
         fault.skip_left -= min(fault.skip_left, num_rounds)
@@ -170,6 +170,6 @@ def send_faulty_rounds(
                 fault.held_entry = row
         advance(patch, state, num_rounds, flags)
         if fault.held_bytes and state.sequence > fault.held_until:
-            release_held(socket, fault, store, log, progress)
+            release_held(sockets[p], fault, store, log, progress)
         progress[MESSAGES] += 1
         store_release(progress, ROUNDS, progress[ROUNDS] + num_rounds)

@@ -196,14 +196,14 @@ def wait_until(due_ns: Any, burst_ns: Any, spec: Any) -> Any:
 
 @compiled
 def send_rounds(
-    socket: Any, feeds: Any, patches: Any, states: Any, layers: Any, program: Any, messages: Any, tape: Any,
+    sockets: Any, feeds: Any, patches: Any, states: Any, layers: Any, program: Any, messages: Any, tape: Any,
     sweep_tape: Any, errors: Any, pending: Any, pace: Any, burst_ns: Any, start_ns: Any, message: Any, words: Any,
     events: Any, folded: Any, progress: Any, control: Any, spec: Any,
 ) -> Any:  # fmt: skip
     """Send everything that the patches have, or until `control[STOP]`.
 
     Args:
-        socket: The C pointer of a PUSH socket.
+        sockets: uint64, one per patch: the C pointer of the PUSH socket of its lane.
         feeds, layers, program: `plan.tables.FoldTables` of the patches.
         patches, states: `SEND_PATCH`, `SEND_STATE`.
         messages, tape, sweep_tape: Finite shots of all patches, flat; see `shots.Shots`.
@@ -234,7 +234,7 @@ def send_rounds(
             progress[LATE_MAX_NS] = late_ns
         if late_ns > progress[LATE_BOUND_NS]:
             progress[LATE_ROUNDS] += num_rounds
-        if zmq_send(socket, message.ctypes.data, size, _DONTWAIT) < 0:
+        if zmq_send(sockets[p], message.ctypes.data, size, _DONTWAIT) < 0:
             progress[UNSENT] += num_rounds
         advance(patch, state, num_rounds, flags)
         progress[MESSAGES] += 1

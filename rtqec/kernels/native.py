@@ -7,10 +7,13 @@ this process. libzmq's symbols come from the library that pyzmq carries.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import platform
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -26,6 +29,13 @@ from zmq.backend.cython import _zmq
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+def _digest_of_kernels() -> str:
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parents[2].glob("*/kernels/*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _keep_compiled_code_with_its_sources() -> None:
     """Let numba's cache forget a loop when any kernel changes, not only the file that the loop stands in.
 
@@ -36,10 +46,7 @@ def _keep_compiled_code_with_its_sources() -> None:
         folder.mkdir(exist_ok=True)
     if numba.config.CACHE_DIR or not os.access(folder, os.W_OK):
         return  # Somebody chose another place, or an installed package, whose files never change one by one.
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parents[2].glob("*/kernels/*.py")):
-        digest.update(source.read_bytes())
-    numba.config.CACHE_DIR = str(folder / f"numba-{digest.hexdigest()[:16]}")
+    numba.config.CACHE_DIR = str(folder / f"numba-{_digest_of_kernels()}")
 
 
 _keep_compiled_code_with_its_sources()
@@ -70,6 +77,29 @@ def entry_of(function: Function, *args: Any) -> Callable[..., Any]:
     types_of = tuple(numba.typeof(arg) for arg in args)
     dispatcher.compile(types_of)
     return cast(Callable[..., Any], dispatcher.overloads[types_of].entry_point)
+
+
+@contextmanager
+def compiling_alone() -> Iterator[None]:
+    """Let one process at a time compile the kernels, until all have been compiled for this machine once.
+
+    Lanes start side by side; the first time each of them would compile everything, 35 s of a core.
+    """
+    folder = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else None
+    if folder is None or not (folder.is_dir() or os.access(folder.parent, os.W_OK)):
+        yield
+        return
+    folder.mkdir(exist_ok=True)
+    python = f"{sys.version_info[0]}{sys.version_info[1]}"
+    version = f"{python}-{llvm.get_host_cpu_name()}-{numba.__version__}-{_digest_of_kernels()}"
+    done = folder / f"compiled-{version}"
+    if done.exists() or not os.access(folder, os.W_OK):
+        yield
+        return
+    with (folder / f"compiling-{version}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        done.touch()
 
 
 _LIBZMQ = ctypes.CDLL(_zmq.__file__)

@@ -44,6 +44,7 @@ DAEMON = "rtqec"
 """Who did it, where nobody asked for it."""
 _FILE_MODE = 0o640
 _FILE_DAYS_MAX = 30
+_KEEP_DAYS_MAX = 36_500
 _FILE_BYTES_MAX = 1 << 24
 """A starting daemon reads the newest file whole: 60,000 records take it half a second."""
 _QUEUE_RECORDS = 1024
@@ -72,7 +73,7 @@ class AuditLog:
         self._path = audit_path(config)
         self._now = now
         self._log = get_logger()
-        self._keep = timedelta(days=config.audit.retention_days)
+        self._keep = timedelta(days=min(config.audit.retention_days, _KEEP_DAYS_MAX))
         self._file_age = timedelta(days=min(config.audit.retention_days, _FILE_DAYS_MAX))
         self._fd: int | None = None
         self._head = (-1, NO_RECORD)
@@ -129,6 +130,8 @@ class AuditLog:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what waits, and leave the log to another daemon. A disk that does not answer is left alone."""
+        if self._lock.closed:
+            return
         if self.flush(timeout_s):
             self._queue.put(None)
             self._thread.join(timeout_s)

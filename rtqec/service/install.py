@@ -85,9 +85,9 @@ def _next_steps(prefix: Path, name: str) -> list[str]:
         f"  systemctl enable --now rtqec@{name}",
         "To remove it again:",
         f"  systemctl disable --now rtqec@{name}",
-        f"  rm -r {' '.join(f'/{target}' for target in _TARGETS.values())} /{UNITS_DIR}/rtqec@.service.d",
+        f"  rm -rf {' '.join(f'/{target}' for target in _TARGETS.values())} /{UNITS_DIR}/rtqec@.service.d",
         "  systemctl daemon-reload",
-        "  rm -r /etc/rtqec /var/lib/rtqec /var/cache/rtqec && userdel rtqec",
+        "  rm -rf /etc/rtqec /var/lib/rtqec /var/cache/rtqec && userdel rtqec",
     ]
 
 

@@ -43,24 +43,31 @@ class LaneKeeper:
     """One lane.
 
     Args:
-        config: Of the deployment, narrowed to the lane.
+        deployment: The whole configuration.
+        index: The lane's number.
+        patch_ids: What it carries.
         on_change: Called after every change of `state`, with what happened.
 
     Attributes:
+        config: The deployment's, narrowed to the lane.
         state: See above.
         restarts: So far.
         patches: What the lane says of its patches; see `Lane.describe`.
         telemetry: Its block, writable; from the first `ready` on.
     """
 
-    def __init__(self, config: Config, on_change: Callable[[LaneKeeper, str, dict[str, Any]], None]) -> None:
-        self.config = config
-        self.name = config.lane_name
+    def __init__(
+        self, deployment: Config, index: int, patch_ids: list[int],
+        on_change: Callable[[LaneKeeper, str, dict[str, Any]], None],
+    ) -> None:  # fmt: skip
+        self._deployment, self._index, self._patch_ids = deployment, index, patch_ids
+        self.config = deployment.of_lane(index, patch_ids)
+        self.name = self.config.lane_name
         self.state = "starting"
         self.restarts = 0
         self.patches: list[dict[str, Any]] = []
         self.telemetry: TelemetryBlock
-        self.log_level: str = config.log.level
+        self.log_level: str = deployment.log.level
         self._on_change = on_change
         self._log = get_logger().bind(lane=self.name)
         self._standby: Standby | None = None
@@ -85,7 +92,7 @@ class LaneKeeper:
         Raises:
             RtqecError: It cannot work.
         """
-        self._standby = await Standby.prepare(self.config, self.log_level)
+        self._standby = await self._prepare(self._deployment)
         self.patches = self._standby.patches
         await self._standby.begin({"do": "start"}, self._begun)
         self._started.append(time.monotonic())
@@ -106,11 +113,11 @@ class LaneKeeper:
                 except (RtqecError, TimeoutError, OSError) as error:
                     self._log.error("lane_restart_failed", reason=str(error) or "no answer in time")
 
-    async def swap(self, config: Config) -> list[dict[str, int]]:
+    async def swap(self, deployment: Config) -> list[dict[str, int]]:
         """Let other plans of the same rounds take over, between two windows.
 
         Args:
-            config: As the lane's, with the new plans.
+            deployment: As it is, with the new plans.
 
         Returns:
             Of each patch: the first shot and round, and the window index, that the new plan decodes.
@@ -119,7 +126,7 @@ class LaneKeeper:
             RtqecError: They do not fit, or cannot work; the lane goes on as it was.
         """
         assert self._standby is not None
-        heir = await Standby.prepare(config, self.log_level, goes_on=True, takes_over=self._standby)
+        heir = await self._prepare(deployment, goes_on=True, takes_over=self._standby)
         try:
             if self.state != "ready":
                 raise SwapRefusedError(f"{self.name} is {self.state}; ask again when it is ready.")
@@ -135,7 +142,8 @@ class LaneKeeper:
         if before is not self._begun[0]:  # An heir before this one; it has ended by itself.
             self._begun.remove(before)
             before.inbox.close()
-        self._standby, self.config, self.patches = heir, config, heir.patches
+        self._standby, self.patches = heir, heir.patches
+        self._deployment, self.config = deployment, deployment.of_lane(self._index, self._patch_ids)
         self._change("ready", "plan_swapped", pid=begun.pid)
         places: list[dict[str, int]] = begun.first["places"]
         return places
@@ -171,6 +179,11 @@ class LaneKeeper:
         self._change("stopped", "lane_gone")
         return code
 
+    async def _prepare(self, deployment: Config, goes_on: bool = False, takes_over: Standby | None = None) -> Standby:
+        return await Standby.prepare(
+            deployment, self._index, self._patch_ids, self.log_level, goes_on=goes_on, takes_over=takes_over
+        )
+
     def _change(self, state: str, event: str, **details: Any) -> None:
         self.state = state
         self._on_change(self, event, details)
@@ -180,7 +193,7 @@ class LaneKeeper:
             if self._standby is not None:
                 self._standby.end()
                 self._standby = None
-            self._standby = await Standby.prepare(self.config, self.log_level, goes_on=True)
+            self._standby = await self._prepare(self._deployment, goes_on=True)
         await self._standby.begin({"do": "start"}, self._begun)
         self._started.append(time.monotonic())
         self._ticket = 0

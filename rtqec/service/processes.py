@@ -92,13 +92,12 @@ class Standby:
     """A process that has prepared a lane. Make it with `prepare`.
 
     Attributes:
-        config: Of the deployment, narrowed to the lane.
         patches: What it says of its patches; see `Lane.describe`.
         ring_fd: The memory of its ring.
     """
 
-    def __init__(self, config: Config, log_level: str, goes_on: bool, takes_over: Standby | None) -> None:
-        self.config = config
+    def __init__(self, order: dict[str, Any], standby: bool, takes_over: Standby | None) -> None:
+        self._standby = standby
         self.patches: list[dict[str, Any]] = []
         self.ring_fd = -1
         self._orders, theirs = Channel.pair()
@@ -108,23 +107,20 @@ class Standby:
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
         theirs.close()
         self._reports = Inbox(self._orders)
-        self._orders.send(
-            {
-                "config": config.model_dump(mode="json"), "lane_index": config.lane_index, "folder": config.folder,
-                "goes_on": goes_on, "log_level": log_level, "log_format": config.log.format,
-                "rounds_digests": [patch["rounds_digest"] for patch in takes_over.patches] if takes_over else [],
-            },
-            [takes_over.ring_fd] if takes_over else [],
-        )  # fmt: skip
+        digests = [patch["rounds_digest"] for patch in takes_over.patches] if takes_over else []
+        self._orders.send(order | {"rounds_digests": digests}, [takes_over.ring_fd] if takes_over else [])
 
     @classmethod
     async def prepare(
-        cls, config: Config, log_level: str, goes_on: bool = False, takes_over: Standby | None = None
-    ) -> Standby:
+        cls, deployment: Config, index: int, patch_ids: list[int], log_level: str, *, goes_on: bool = False,
+        takes_over: Standby | None = None,
+    ) -> Standby:  # fmt: skip
         """Start a process, and wait until it is warm.
 
         Args:
-            config: Of the deployment, narrowed to the lane.
+            deployment: The whole configuration.
+            index: The lane's number.
+            patch_ids: What it carries.
             log_level: Its log's.
             goes_on: Whether it goes on with the telemetry block of a lane before.
             takes_over: From where the lane began whose path it is to take over, or None.
@@ -133,7 +129,11 @@ class Standby:
             LaneFailedError: It cannot work.
             FaultError: It died.
         """
-        standby = cls(config, log_level, goes_on, takes_over)
+        order = {
+            "config": deployment.model_dump(mode="json"), "folder": deployment.folder, "lane_index": index,
+            "patch_ids": patch_ids, "goes_on": goes_on, "log_level": log_level, "log_format": deployment.log.format,
+        }  # fmt: skip
+        standby = cls(order, deployment.service.standby, takes_over)
         try:
             message = standby._or_fail(await standby._reports.next(_PREPARE_TIMEOUT_S))
         except BaseException:
@@ -172,12 +172,12 @@ class Standby:
     @property
     def usable(self) -> bool:
         """Whether another lane can begin from it."""
-        return self.config.service.standby and self._process.poll() is None
+        return self._standby and self._process.poll() is None
 
     async def how_it_died(self) -> str:
         """In words, how the lane that began last has ended."""
         status: int | None = None
-        if self.config.service.standby:
+        if self._standby:
             with suppress(TimeoutError):
                 while status is None:
                     message = await self._reports.next(_STATUS_TIMEOUT_S)

@@ -28,6 +28,8 @@ from rtqec.service.shards import shard_patches
 from rtqec.service.state import ServiceFile, describe_lane, service_path
 from rtqec.telemetry import TelemetryBlock
 
+_END_S = 12.0
+"""What the end may take after the drain: the lanes' own, then SIGKILL."""
 _WATCHDOG_FRACTION = 0.3
 """Of the service manager's patience, between two signs of life."""
 
@@ -140,7 +142,7 @@ class Supervisor:
             self.note("swap_begun", who, sets=sets, lanes=[lane.name for lane in lanes])
             places: list[dict[str, int]] = []
             for lane in lanes:
-                places += await lane.swap(new.of_lane(lane.config.lane_index, [p.id for p in lane.config.patch]))
+                places += await lane.swap(new)
             self._config = self._config.model_copy(update={"plan": new.plan, "patch": new.patch})
             tags = {patch["id"]: patch["plan_tag"] for patch in self.describe()["patches"]}
             self.note("swap_done", who, places=places, plan_tags=list(tags.values()))
@@ -152,8 +154,7 @@ class Supervisor:
         """Bring up all lanes side by side."""
         shards = await asyncio.to_thread(shard_patches, self._config)
         self._lanes = [
-            LaneKeeper(self._config.of_lane(index, patch_ids), self._on_lane_change)
-            for index, patch_ids in enumerate(shards)
+            LaneKeeper(self._config, index, patch_ids, self._on_lane_change) for index, patch_ids in enumerate(shards)
         ]
         self._write()
         starts = [asyncio.create_task(lane.start()) for lane in self._lanes]
@@ -244,7 +245,8 @@ class Supervisor:
         self._stop_asked.set()
 
     async def _drain_and_end(self) -> ExitCode:
-        notify("STOPPING=1")
+        # The service manager's own patience may be shorter than [service] drain_s.
+        notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(1e6 * (self._config.service.drain_s + _END_S))}")
         self.state = "draining"
         self._write()
         await self._cancel_tasks()

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "systemd" / "README.md"]
 COMMANDS = {
     "make": set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)),
-    "rtqec": {"run", "check", "verify", "ask"},
+    "rtqec": {"run", "check", "verify", "ask", "status", "top", "keys", "audit", "install-systemd"},
     "firmware-sim": {"run", "loop", "chaos"},
     "rtqec-bench": {"rate", "latency", "stages", "accuracy", "compare", "report"},
 }

@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ import pytest
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RunLoop = Callable[..., dict[str, Any]]
+Start = Callable[..., subprocess.Popen[str]]
+WAIT_S = 60.0
+"""For what comes by itself, on a machine that does other things as well."""
 
 
 @pytest.fixture
@@ -75,3 +80,48 @@ def free_port() -> Callable[[], int]:
             return int(probe.getsockname()[1])
 
     return find
+
+
+@pytest.fixture
+def start_daemon(runtime_dir: Path) -> Iterator[Start]:
+    """`rtqec run`, and back when it says READY to its service manager."""
+    started: list[subprocess.Popen[str]] = []
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(str(runtime_dir / "notify"))
+    notify.settimeout(1)
+
+    def start(name: str, *sets: str) -> subprocess.Popen[str]:
+        overrides = [part for item in sets for part in ("--set", item)]
+        process = subprocess.Popen(
+            command("rtqec", "run", str(CONFIGS / name), *overrides),
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"NOTIFY_SOCKET": str(runtime_dir / "notify")},
+        )
+        started.append(process)
+        while process.poll() is None:
+            with suppress(TimeoutError):
+                assert notify.recv(64) == b"READY=1"
+                return process
+        raise AssertionError(process.communicate()[1])
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+    notify.close()
+
+
+def service_file(runtime_dir: Path) -> dict[str, Any]:
+    """What the daemon says of itself."""
+    described: dict[str, Any] = json.loads((runtime_dir / "rtqec" / "rtqec.json").read_text())
+    return described
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    """Look until there is something."""
+    give_up = time.monotonic() + WAIT_S
+    while not (found := what()):
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+    return found

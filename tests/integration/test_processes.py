@@ -4,45 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import zmq
 
-from tests.integration.conftest import CONFIGS, command
-
-Start = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture
-def start_daemon(runtime_dir: Path) -> Iterator[Start]:
-    """`rtqec run`, and back when it says READY to its service manager."""
-    started: list[subprocess.Popen[str]] = []
-    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notify.bind(str(runtime_dir / "notify"))
-    notify.settimeout(60)
-
-    def start(name: str, *sets: str) -> subprocess.Popen[str]:
-        overrides = [part for item in sets for part in ("--set", item)]
-        process = subprocess.Popen(
-            command("rtqec", "run", str(CONFIGS / name), *overrides),
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"NOTIFY_SOCKET": str(runtime_dir / "notify")},
-        )
-        started.append(process)
-        assert notify.recv(64) == b"READY=1"
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-    notify.close()
+from tests.integration.conftest import CONFIGS, Start, command
 
 
 def refused(*arguments: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from firmware_sim.account import PatchAccount
 from firmware_sim.backlog import summarise
+from firmware_sim.comparison import deviations
+from firmware_sim.journal import Journal
 from firmware_sim.sender import Sender
 from firmware_sim.shots import (
     message_table,
@@ -24,6 +27,7 @@ from firmware_sim.shots import (
 from firmware_sim.sources import finite_shots
 from rtqec.errors import ConfigError
 from rtqec.plan import Plan
+from rtqec.windowed import WindowedDecoder
 from rtqec.wire import CORRECTION, CorrectionFlag, FrameStatus, Reason, Rung
 from tests.harness import Piece, make_config, word
 
@@ -319,7 +323,7 @@ BAD_AMENDMENTS = {
 }
 
 
-def put(found: NDArray[Any], name: str, row: int, value: int) -> NDArray[Any]:
+def put(found: NDArray[Any], name: str, row: int | slice, value: int) -> NDArray[Any]:
     found[name][row] = value
     return found
 
@@ -333,6 +337,132 @@ def test_amendments_that_are_none_are_counted(name: str, pieces: int) -> None:
     assert account.bad_amendments == bad
     if wrong or not bad:
         assert account.wrong_frame == wrong
+
+
+def looked_up(found: NDArray[Any], kept: slice = slice(None)) -> Journal:
+    """A journal that has these corrections, or some of them."""
+
+    def look_up(patch_id: int, first: int, stop: int) -> NDArray[Any]:
+        assert patch_id == 0
+        mine = found[kept]
+        return mine[(mine["window_index"] >= first) & (mine["window_index"] < stop)]
+
+    return look_up
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+@pytest.mark.parametrize("lost", [[4], [1, 2], [2, 3], [3, 4, 5], [1, 4, 5, 9], [7, 8, 9, 10]])
+def test_corrections_that_did_not_come_are_looked_up(lost: list[int], pieces: int) -> None:
+    """What the journal has is accounted for in its place, as if it had come, and counted; each once."""
+    whole = corrections()
+    account = PatchAccount(0, TAG, 4, True, looked_up(whole))
+    for piece in np.array_split(np.delete(whole, lost), pieces):
+        account.check(piece)
+    assert (account.resent, account.index_gaps, account.out_of_order, account.wrong_frame) == (len(lost), 0, 0, 0)
+    assert account.finished.all()
+    assert account.frames.tolist() == [0, 1, 0, 1]
+    assert account.rounds_answered == 60
+    assert np.array_equal(account.corrections, whole)
+
+
+def test_corrections_that_are_nowhere_stay_missing() -> None:
+    """What the journal has overwritten is counted as never having come; so is what came twice, journal or not."""
+    account = PatchAccount(0, TAG, 4, False, looked_up(corrections(), slice(5, None)))
+    account.check(np.delete(corrections(), [3, 4, 5, 6]))
+    assert (account.resent, account.index_gaps, account.out_of_order) == (2, 2, 0)
+    twice = PatchAccount(0, TAG, 4, False, looked_up(corrections()))
+    twice.check(np.insert(corrections(), 4, corrections()[4]))
+    assert (twice.resent, twice.out_of_order) == (0, 1)
+
+
+def test_the_rest_is_looked_up_at_the_end() -> None:
+    """Corrections that a lane took with it and that no later one shows to be missing are looked up when all is over."""
+    account = PatchAccount(0, TAG, 4, False, looked_up(corrections()))
+    account.check(corrections()[:10])
+    assert not account.finished.all()
+    account.look_up_rest()
+    assert (account.resent, account.index_gaps) == (2, 0)
+    assert account.finished.all()
+    account.look_up_rest()
+    assert account.resent == 2
+
+
+def taken_up() -> NDArray[Any]:
+    """A lane dies in shot 1: its first five rounds are gone, and the frame is tainted until the shot ends."""
+    found = corrections()
+    found["rung"][3], found["reason"][3] = Rung.HOLD, Reason.GAP
+    found["flags"][3] = CorrectionFlag.LOSSY | CorrectionFlag.DEGRADED
+    found["flags"][4] |= CorrectionFlag.OPEN_PAST
+    found["flips"][3], found["frame"][3:6] = 0, [0, 1, 0]
+    found["frame_status"][3:6] = FrameStatus.TAINTED
+    return found
+
+
+HIDDEN: dict[str, tuple[Any, int, int]] = {
+    "nothing": (lambda c: c, 0, 0),
+    "the loss": (lambda c: put(c, "flags", 3, int(CorrectionFlag.DEGRADED)), 1, 0),
+    "the guess": (lambda c: put(c, "flags", 3, int(CorrectionFlag.LOSSY)), 1, 0),
+    "the taint of the guess": (lambda c: put(c, "frame_status", 3, FrameStatus.CLEAN), 0, 1),
+    "the taint behind it": (lambda c: put(c, "frame_status", 5, FrameStatus.CLEAN), 0, 1),
+    "all taint": (lambda c: put(c, "frame_status", slice(3, 6), FrameStatus.CLEAN), 0, 3),
+}
+"""What is hidden; corrections of gone rounds that do not say so; frames that hold a guess and do not say so."""
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 4, 12])
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_is_gone_must_be_said(name: str, pieces: int) -> None:
+    """Rounds that are gone are marked lossy and degraded, and the frame stays tainted until the shot has ended."""
+    hide, unflagged, wrongly_clean = HIDDEN[name]
+    account = account_of(hide(taken_up()), pieces)
+    assert (account.unflagged, account.wrongly_clean) == (unflagged, wrongly_clean)
+    assert (account.out_of_order, account.wrong_frame, account.rounds_gone, account.rounds_held) == (0, 0, 5, 5)
+    assert account.marked[1]
+
+
+def test_amendments_may_clear_a_frame() -> None:
+    """Where held rounds were amended the simulator does not know from when on the frame is clean again."""
+    found = amended()
+    found["flags"][3:5] |= np.uint16(CorrectionFlag.DEGRADED)
+    found["frame_status"][3:5] = FrameStatus.TAINTED
+    assert account_of(found).wrongly_clean == 0
+
+
+def test_shots_that_were_left_out_are_counted() -> None:
+    """Each leap over shots counts once, with the shots that it left out."""
+    found = renumbered(np.delete(corrections(7), np.s_[3:9]))
+    account = PatchAccount(0, TAG, 7)
+    account.check(renumbered(np.delete(found, np.s_[6:9])))
+    assert (account.leaps, account.shots_leapt, account.out_of_order) == (2, 3, 0)
+    assert account_of(corrections()).leaps == 0
+
+
+SAID: dict[str, tuple[Callable[[PatchAccount], object], int]] = {
+    "nothing": (lambda account: account.marked.fill(False), 30),
+    "marked": (lambda account: account.marked.fill(True), 0),
+    "caught up": (lambda account: account.caught_up.fill(True), 0),
+    "another rung": (lambda account: account.rungs_of_shot.fill(1 << Rung.UNION_FIND), 0),
+    "not finished": (lambda account: account.finished[7:].fill(False), 7),
+}
+"""What the shots say of themselves; those of thirty whose wrong frames are found."""
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_shots_that_say_nothing_have_the_frames_of_the_windows(plan_d3: Plan, name: str) -> None:
+    """A frame that is not what the plan's windows give is found, unless its shot says that it was decoded otherwise."""
+    shots = finite_shots(make_config(source__shots=30), plan_d3, 3)
+    events = np.unpackbits(
+        shots.detection_events_b8, axis=1, bitorder="little", count=plan_d3.experiment.own_dem.num_detectors
+    )
+    account = PatchAccount(0, plan_d3.tag, 30)
+    account.frames[:] = words_from_bits(WindowedDecoder(plan_d3)(plan_d3.rounds.layers_b8(events.astype(np.bool_))))
+    account.finished[:], account.rungs_of_shot[:] = True, 1 << Rung.MATCH
+    assert deviations(plan_d3, shots, account) == 0
+    say, expected = SAID[name]
+    account.frames[:] ^= np.uint64(1)
+    say(account)
+    assert deviations(plan_d3, shots, account) == expected
+    assert deviations(plan_d3, None, account) == 0
 
 
 @pytest.mark.parametrize("slope", [0.0, 250.0, -40.0])

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtqec.histogram import NUM_BINS, SUB_BINS, bin_edges, percentile
 from rtqec.kernels.commit import answer_flips
 from rtqec.kernels.crc32c import TABLES, crc32c_words
 from rtqec.kernels.fold import load_bits, store_bytes
-from rtqec.kernels.histogram import NUM_BINS, SUB_BINS, bin_edges, bin_of, percentile
+from rtqec.kernels.histogram import bin_of
 from tests.harness import crc32c_slow, word, words_of
 
 KEEP_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rtqec.errors import FaultError
-from rtqec.kernels.histogram import NUM_BINS
+from rtqec.histogram import NUM_BINS
 from rtqec.kernels.records import FeedCounter, PathCounter
 from rtqec.telemetry import TelemetryBlock
 from rtqec.wire import Rung
