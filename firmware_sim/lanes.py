@@ -58,7 +58,8 @@ def _homes_by_daemon(config: Config) -> dict[int, int | None]:
     described = read_service(config)
     names = {f"lane{k}": k for k in range(config.lane.count)}
     said = {patch["id"]: names.get(patch["lane"]) for patch in described["patches"]} if described is not None else {}
-    unknown = [patch.id for patch in config.patch if said.get(patch.id) is None]
+    homes = {patch.id: said.get(patch.id, patch.lane) for patch in config.patch}
+    unknown = [patch_id for patch_id, lane in homes.items() if lane is None]
     if unknown:
         raise ConfigError(
             f"[[patch]] id = {unknown[0]} lane", f"is not set, but [lane] count is {config.lane.count}, and "
@@ -67,4 +68,4 @@ def _homes_by_daemon(config: Config) -> dict[int, int | None]:
             "Set [[patch]] lane for every patch, or run beside the daemon, with the same [service] name and "
             "runtime_dir.",
         )  # fmt: skip
-    return {patch.id: said[patch.id] for patch in config.patch}
+    return homes

@@ -121,7 +121,7 @@ class DaemonProcess:
 
 def run_loop(
     config: Config, config_path: str, overrides: list[str], command: str, on_progress: Callable[[Controller], None],
-    plan: DeathPlan | None = None,
+    plan: DeathPlan | None = None, keep: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """One whole run.
 
@@ -131,6 +131,7 @@ def run_loop(
         command: How to repeat the run, for the report.
         on_progress: Called every few milliseconds while it runs.
         plan: Which lane dies meanwhile, if one does.
+        keep: Whether the controller keeps every correction.
 
     Returns:
         The report; see `report.build_report`.
@@ -142,7 +143,7 @@ def run_loop(
         check_plan(plan, config)
     daemon = DaemonProcess(config_path, overrides)
     try:
-        controller = Controller(config, compile_plans(config))
+        controller = Controller(config, compile_plans(config), keep)
         daemon.wait_ready()
         lanes = lanes_of(config)
         blocks = [TelemetryBlock.attach(telemetry_path(lane)) for lane in lanes]

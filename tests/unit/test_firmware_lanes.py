@@ -201,7 +201,7 @@ class KeyedSource(SourceTable):
     server_key_file: str | None = None
 
 
-def with_keys(folder: Path, **files: str) -> Config:
+def with_keys(folder: Path, **files: Any) -> Config:
     """A configuration in a folder, with `[source] key_file` and `server_key_file`."""
     return make_config().model_copy(update={"source": KeyedSource(**files), "folder": str(folder)})
 
