@@ -17,9 +17,11 @@ from rtqec.config import CoresTable
 from rtqec.log import get_logger
 
 _MCL_CURRENT_AND_FUTURE = 3
+_PR_SET_NAME = 15
 _LATENCY_DEVICE = Path("/dev/cpu_dma_latency")
 PATH, INGEST, TRANSPORT = 0, 1, 2
 """A lane's threads, as `[cores] lanes` lists their cores; with fewer cores than threads, the last one is shared."""
+_NAMES = (b"path", b"ingest", b"transport")
 
 
 class Placement:
@@ -50,7 +52,8 @@ class Placement:
             context.set(zmq.THREAD_PRIORITY, self._priority)
 
     def place_thread(self, role: int) -> None:
-        """Choose for the calling thread."""
+        """Choose for the calling thread, and name it for whoever looks at threads (`top -H`, /proc)."""
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, _NAMES[role])
         core = self.core_of(role)
         if core is not None and self._allowed(core):
             os.sched_setaffinity(0, {core})
