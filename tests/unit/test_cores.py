@@ -42,7 +42,9 @@ def test_priority_and_memory_that_are_refused_are_said(monkeypatch: pytest.Monke
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
-    monkeypatch.setattr(cores.ctypes, "CDLL", lambda *_, **__: type("Libc", (), {"mlockall": lambda *_: -1})())
+    monkeypatch.setattr(
+        cores.ctypes, "CDLL", lambda *_, **__: type("Libc", (), {"mlockall": lambda *_: -1, "prctl": lambda *_: 0})()
+    )
     placement = Placement(CoresTable(realtime_priority=50, lock_memory=True), 0)
     with structlog.testing.capture_logs() as logged:
         placement.place_thread(PATH)
