@@ -138,7 +138,7 @@ class CostMeter:
         rungs = rung_counts - rungs_before
         return PathCost(
             np.array(cpu_ns), np.array(rounds), int(counters[PathCounter.WINDOWS]) - windows_before,
-            {rung.name.lower(): int(rungs[rung]) for rung in Rung},
+            {rung.name.lower(): int(rungs[rung].sum()) for rung in Rung},
         )  # fmt: skip
 
     def _lay(self, stop: int, received_ns: int) -> None:

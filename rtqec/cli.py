@@ -74,6 +74,30 @@ def lane(channel: Annotated[int, typer.Argument(help="A file descriptor.")]) -> 
 
 
 @app.command()
+def status(
+    config: ConfigArgument,
+    json_: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    set_: SetOption = None,
+) -> None:
+    """What a running daemon does, on one screen. Exit 1 where there is none, or where a lane is down."""
+    from rtqec.service.status import print_status
+
+    raise typer.Exit(print_status(Console(), load_config(config, set_ or []), json_))
+
+
+@app.command()
+def top(
+    config: ConfigArgument,
+    interval_s: Annotated[float, typer.Option("--interval", min=0.1, max=60, help="Seconds between looks.")] = 1.0,
+    set_: SetOption = None,
+) -> None:
+    """What a running daemon does, live. q quits."""
+    from rtqec.service.top import run_top
+
+    raise typer.Exit(run_top(load_config(config, set_ or []), interval_s))
+
+
+@app.command()
 def ask(
     config: ConfigArgument,
     verb: Annotated[str, typer.Argument(help=VERBS)],

@@ -345,5 +345,6 @@ def describe_patch(config: Config, index: int, plan: Plan) -> dict[str, object]:
         "round_period_us": config.feed.round_period_us,
         "rounds_digest": plan.rounds_digest,
         "ladder": [step.name for step in ladder_steps(plan, config.ladder)],
+        "num_detectors": plan.layout.detectors_max,
         "detectors": plan.places_of_full_layer,
     }

@@ -20,7 +20,7 @@ from rtqec.config import Config
 from rtqec.errors import FaultError
 from rtqec.histogram import NUM_BINS
 from rtqec.kernels.records import CONTROL_WORDS, WINDOW_PATCH, FeedCounter, PathCounter, Span
-from rtqec.wire import CORRECTION, Rung
+from rtqec.wire import CORRECTION, Reason, Rung
 
 _MAGIC = 0x5254514543303033
 _HEADER = np.dtype(
@@ -51,7 +51,7 @@ class TelemetryBlock:
             rounds that ingest sampled.
         event_rounds: int64, shape (num_patches,): how many rounds it sampled.
         heard_tags: int64, shape (num_patches,): the plan tag of the last message that was accepted, -1 before one was.
-        rung_counts: int64, shape (num_patches, len(Rung)): corrections by rung.
+        rung_counts: int64, shape (num_patches, len(Rung), len(Reason)): corrections by rung and reason.
         written: int64, shape (num_patches,): corrections so far; number k lies at place k modulo the journal's length.
         journal: `wire.CORRECTION`, shape (num_patches, journal_corrections): the last corrections, sent or not.
         journal_sent: uint8, same shape: 1 where the transport took it.
@@ -74,7 +74,7 @@ class TelemetryBlock:
         self.event_counts = self._take(np.int64, (num_patches, num_detectors))
         self.event_rounds = self._take(np.int64, (num_patches,))
         self.heard_tags = self._take(np.int64, (num_patches,))
-        self.rung_counts = self._take(np.int64, (num_patches, len(Rung)))
+        self.rung_counts = self._take(np.int64, (num_patches, len(Rung), len(Reason)))
         self.written = self._take(np.int64, (num_patches,))
         self.resets = self._take(np.int64, (num_patches,))
         self.control = self._take(np.int64, (CONTROL_WORDS,))
@@ -153,7 +153,7 @@ class TelemetryBlock:
         if row < 0:
             return feed
         path = {c.name.lower(): int(self.path_counters[row, c]) for c in PathCounter}
-        return feed | path | {f"rung_{rung.name.lower()}": int(self.rung_counts[row, rung]) for rung in Rung}
+        return feed | path | {f"rung_{rung.name.lower()}": int(self.rung_counts[row, rung].sum()) for rung in Rung}
 
     def totals(self) -> dict[str, int]:
         """All counters, summed over patches, by name."""
@@ -174,7 +174,7 @@ def _block_bytes(num_patches: int, journal_corrections: int, num_detectors: int)
         8 * num_patches * num_detectors,
         8 * num_patches,
         8 * num_patches,
-        8 * num_patches * len(Rung),
+        8 * num_patches * len(Rung) * len(Reason),
         8 * num_patches,
         8 * num_patches,
         8 * CONTROL_WORDS,

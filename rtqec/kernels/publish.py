@@ -57,7 +57,7 @@ def publish_corrections(socket: Any, windows: Any, corrections: Any, memory: Any
         memory: The same memory as uint8.
         counters: int64, shape (num_patches, len(PathCounter)).
         span_counts: int64, shape (num_patches, len(Span), NUM_BINS): histograms of times in ns.
-        rung_counts: int64, shape (num_patches, len(Rung)).
+        rung_counts: int64, shape (num_patches, len(Rung), len(Reason)).
         journal, journal_sent, written: See `telemetry.TelemetryBlock`.
         outbox: uint32, shape (SIGNAL_WORDS,): where that process sleeps.
         cost_ns, quantile: See `kernels.ladder`.
@@ -81,7 +81,7 @@ def publish_corrections(socket: Any, windows: Any, corrections: Any, memory: Any
         counts[PathCounter.DEGRADED] += 1 if flags & _DEGRADED else 0
         if not amendment:
             count_spans(windows[i], time_ns, span_counts[p])
-        rung_counts[p, corrections[i].rung] += 1
+        rung_counts[p, corrections[i].rung, corrections[i].reason] += 1
         sent = False
         if socket:
             sent = zmq_send(socket, memory.ctypes.data + i * _BYTES, _BYTES, _DONTWAIT) >= 0

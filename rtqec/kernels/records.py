@@ -338,3 +338,5 @@ class PathCounter(IntEnum):
     """The others: gone before they could be decoded, or rounds for which the plan has no window."""
     BACKLOG_MAX = 17
     """The most rounds that waited for an answer when the path looked; no sum."""
+    BACKLOG = 18
+    """The rounds that waited when it looked last; no sum."""

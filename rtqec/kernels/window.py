@@ -115,9 +115,8 @@ def attend(p: Any, streams: Any, window: Any) -> Any:
     if state.behind and head - position(state) > patch.ring_rounds - patch.backlog_rounds - patch.window_rounds:
         give_up_held(state, ahead, cursors, p, counters[p])
     counts = counters[p]
-    counts[PathCounter.BACKLOG_MAX] = max(
-        counts[PathCounter.BACKLOG_MAX], head - (position(ahead) if state.behind else position(state))
-    )
+    counts[PathCounter.BACKLOG] = head - (position(ahead) if state.behind else position(state))
+    counts[PathCounter.BACKLOG_MAX] = max(counts[PathCounter.BACKLOG_MAX], counts[PathCounter.BACKLOG])
     if state.behind:
         window.place = PLACE_BEHIND
         if head - position(ahead) > patch.backlog_rounds:

@@ -22,7 +22,9 @@ from rtqec.log import get_logger
 from rtqec.service.control import LOCAL, Control
 from rtqec.service.control_server import ControlServer
 from rtqec.service.lanes import LaneKeeper, SwapRefusedError
+from rtqec.service.metrics_server import MetricsServer, serve_metrics
 from rtqec.service.notify import notify, watchdog_period_s
+from rtqec.service.reader import ServiceReader
 from rtqec.service.reload import compare, describe_refusal, lanes_to_swap
 from rtqec.service.shards import shard_patches
 from rtqec.service.state import ServiceFile, describe_lane, service_path
@@ -49,6 +51,7 @@ class Supervisor:
         self._lanes: list[LaneKeeper] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._server: ControlServer | None = None
+        self._metrics: MetricsServer | None = None
         self._stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
         self._swapping = asyncio.Lock()
@@ -168,6 +171,8 @@ class Supervisor:
         for lane in self._lanes:
             self._tasks.append(asyncio.create_task(lane.watch()))
         self._tasks.append(asyncio.create_task(self._feed_watchdog()))
+        if self._config.metrics.endpoint is not None:
+            self._metrics = serve_metrics(self._config.metrics.endpoint, ServiceReader(self._config))
         if self._config.control.endpoint is not None:
             self._server = ControlServer(self._config, Control(self))
             self._tasks.append(asyncio.create_task(self._server.serve()))
@@ -267,6 +272,8 @@ class Supervisor:
         """End whatever runs; the worst of what the lanes say."""
         await self._cancel_tasks()
         codes = await asyncio.gather(*(lane.stop() for lane in self._lanes))
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.close)
         self.state = "stopped"
         self._write()
         return max(codes, default=ExitCode.OK)

@@ -40,7 +40,10 @@ ring_rounds = 65536
 endpoint = "ipc://${XDG_RUNTIME_DIR}/{lane}-corrections.ipc"
 
 [deadline]
-budget_us = 200_000
+budget_us = 2_000_000
+
+[service]
+lane_timeout_ms = 5000
 
 [ladder]
 fallbacks = []
@@ -70,7 +73,8 @@ id = 3
 lane = 1
 plan = { rounds = "endless" }
 """
-"""In each lane finite shots and an endless stream. However busy the machine that runs the tests: nothing steps down."""
+"""In each lane finite shots and an endless stream. However busy the machine that runs the tests: nothing steps down, no
+lane that is alive is taken for one that hangs, and what is on time on a lane of its own stays on time."""
 NO_LOSS = np.zeros((0, 2), np.int64)
 
 
@@ -157,7 +161,7 @@ def test_a_lane_that_hangs_is_replaced(deployment: Path, runtime_dir: Path) -> N
     done = subprocess.run(
         command(
             "firmware_sim", "loop", str(deployment), "--report", str(report), "--kill-lane", "lane1", "--kills", "1",
-            "--kill-signal", "STOP",
+            "--kill-signal", "STOP", "--set", "service.lane_timeout_ms=2500",
         ),
         capture_output=True, text=True, timeout=120, check=False, env=os.environ | {"COLUMNS": "200"},
     )  # fmt: skip
@@ -166,5 +170,5 @@ def test_a_lane_that_hangs_is_replaced(deployment: Path, runtime_dir: Path) -> N
     deaths = json.loads(report.read_text())["lane_deaths"]
     assert deaths["back"] == 1
     # It is dead when its beats have stood still for `[service] lane_timeout_ms`.
-    assert deaths["first_correction_ms"]["median"] > 900
+    assert deaths["first_correction_ms"]["median"] > 2400
     assert deaths["others"]["lossy"] == deaths["others"]["resent"] == 0

@@ -19,7 +19,7 @@ def lanes_of(config: Any) -> list[LaneKeeper]:
 
 
 def test_live_keys_and_fixed_keys_are_told_apart() -> None:
-    """Budgets, clients and the log's level change; endpoints and plans do not; the simulator's tables are not looked at."""
+    """Budgets, clients and the log's level change, endpoints and plans do not; the simulator's tables do not count."""
     old = make_config(**TWO)
     new = make_config(
         patch=[{"id": 0, "budget_us": 5.0}, {"id": 1, "plan": {"noise": 0.02}}], log__level="debug",

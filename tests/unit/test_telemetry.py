@@ -12,7 +12,7 @@ from rtqec.errors import FaultError
 from rtqec.histogram import NUM_BINS
 from rtqec.kernels.records import FeedCounter, PathCounter
 from rtqec.telemetry import TelemetryBlock
-from rtqec.wire import Rung
+from rtqec.wire import Reason, Rung
 
 JOURNAL = 16
 
@@ -44,7 +44,7 @@ def test_totals_sum_over_patches_and_the_unknown(tmp_path: Path) -> None:
     names = [c.name.lower() for c in (*FeedCounter, *PathCounter)] + [f"rung_{rung.name.lower()}" for rung in Rung]
     # A name that ingest and the path share would hide one of the two counters.
     assert sorted(totals) == sorted(names)
-    assert sorted(set(totals.values())) == [3, 20, 200]
+    assert sorted(set(totals.values())) == [3, 20, 200 * len(Reason)]
 
 
 def test_arrays_do_not_overlap(tmp_path: Path) -> None:
