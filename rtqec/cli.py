@@ -15,8 +15,11 @@ from rich.table import Table
 
 from rtqec import __version__, log
 from rtqec.config import load_config
+from rtqec.curve import load_client_keys
 from rtqec.errors import ExitCode, RtqecError
 from rtqec.service.ask import ask as ask_daemon
+from rtqec.service.audit_commands import audit_app
+from rtqec.service.keys import keys_app
 from rtqec.wire import parse_correction
 
 if TYPE_CHECKING:
@@ -28,10 +31,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Real-time quantum error correction: syndrome rounds in, Pauli-frame corrections out.",
 )
+app.add_typer(keys_app, name="keys")
+app.add_typer(audit_app, name="audit")
 
 ConfigArgument = Annotated[Path, typer.Argument(help="A configuration, for example configs/d5_memory_z.toml.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: table.key=value. Repeatable.")]
 
+KeyOption = Annotated[Path | None, typer.Option("--key", help="Your NAME.key_secret, for a daemon on tcp.")]
+ServerKeyOption = Annotated[Path | None, typer.Option("--server-key", help="The daemon's NAME.key; with --key.")]
 VERBS = "hello, status, frame, resend, reset, budget, ladder, swap-plan, drain or log-level; see docs/control.md."
 ANSWER_TIMEOUT_S = 2.0
 SWAP_TIMEOUT_S = 900.0
@@ -103,6 +110,8 @@ def ask(
     verb: Annotated[str, typer.Argument(help=VERBS)],
     arguments: Annotated[list[str] | None, typer.Argument(help="key=value, for example patch=0 round=12.")] = None,
     set_: SetOption = None,
+    key: KeyOption = None,
+    server_key: ServerKeyOption = None,
 ) -> None:
     """Ask a running daemon, and print its answer as JSON. Exit 1 where it refuses or does not answer."""
     request: dict[str, object] = {"verb": verb}
@@ -111,7 +120,8 @@ def ask(
     else:
         request |= dict(_argument(argument) for argument in arguments or [])
     timeout_s = SWAP_TIMEOUT_S if verb == "swap-plan" else ANSWER_TIMEOUT_S
-    answer = ask_daemon(load_config(config, set_ or []), request, timeout_s)
+    keys = load_client_keys(key, server_key) if key and server_key else None
+    answer = ask_daemon(load_config(config, set_ or []), request, timeout_s, keys)
     typer.echo(json.dumps(answer, indent=2, default=_printable))
     if not answer["ok"]:
         raise typer.Exit(ExitCode.FAILED)

@@ -32,7 +32,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^${}]*))?\}")
 class _Table(BaseModel):
     """A TOML table: unknown keys are refused, values are never guessed into another type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=_Table)
@@ -248,6 +248,8 @@ class SourceTable(_Table):
     seed: NonNegative = 1
     rounds_per_message: Annotated[int, Field(ge=1, le=1024)] = 1
     crc: bool = True
+    key_file: str | None = None
+    server_key_file: str | None = None
     send_queue: Positive = 1_000_000
 
     @model_validator(mode="after")
@@ -589,7 +591,7 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
             f"configuration {path}", f"cannot be read: {error.strerror}.",
             "Everything the daemon does is said there.", "Name an existing file, for example configs/d5_memory_z.toml.",
         ) from error  # fmt: skip
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # Of TOML, of UTF-8, of numbers with thousands of digits, of depth.
         raise ConfigError(
             f"configuration {path}", f"is not TOML: {error}.",
             "Nothing can be read from it.", "Correct that line; configs/reference.toml shows every key.",
@@ -626,7 +628,7 @@ def _apply_override(tables: dict[str, Any], override: str) -> None:
         )  # fmt: skip
     try:
         value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text.strip()
     target = tables.setdefault(table, {})
     if not isinstance(target, dict):

@@ -14,8 +14,9 @@ import zmq
 
 from rtqec.batch import Streams, ladder_steps
 from rtqec.commit import Commit
-from rtqec.config import Config
+from rtqec.config import Config, expand_variables
 from rtqec.cores import INGEST, PATH, Placement
+from rtqec.curve import load_server_key
 from rtqec.endpoints import bind_alone
 from rtqec.errors import ConfigError, FaultError
 from rtqec.feed import Feed, Intake
@@ -30,6 +31,7 @@ from rtqec.plan import Plan, compile_plans
 from rtqec.publish import Publish
 from rtqec.resume import resume
 from rtqec.ring import Ring
+from rtqec.security import Right, Rights
 from rtqec.telemetry import TelemetryBlock, telemetry_path
 from rtqec.window import Window
 
@@ -60,7 +62,7 @@ class Lane:
         inheritance: Of a lane that runs and whose path this one is to take over (`inherit`), or None.
 
     Raises:
-        ConfigError: A plan cannot work, or the telemetry block cannot be written.
+        ConfigError: A plan cannot work, the telemetry block cannot be written, or a key cannot be read.
     """
 
     def __init__(self, config: Config, goes_on: bool = False, inheritance: Inheritance | None = None) -> None:
@@ -68,6 +70,8 @@ class Lane:
         self._log = get_logger().bind(lane=config.lane_name)
         self._locks: list[IO[str]] = []
         self._sockets: list[zmq.Socket[bytes]] = []
+        self._rights, self._server_key = Rights.of(config), load_server_key(config)
+        self._gate: Gate | None = None
         started = time.monotonic()
         self.plans = compile_plans(config)
         self._patch_ids = [patch.id for patch in config.patch]
@@ -121,9 +125,12 @@ class Lane:
         tags["other_tag"] = self.telemetry.heard_tags
         self._context = zmq.Context(io_threads=1)
         self._placement.place_transport(self._context)
-        self._gate = Gate(self._context)
-        rounds = self._bind(zmq.PULL, "[feed] endpoint", config.feed.endpoint, config.feed.receive_queue)
-        corrections = self._bind(zmq.PUSH, "[publish] endpoint", config.publish.endpoint, config.publish.send_queue)
+        self._gate = Gate(self._context, self._rights, self._server_key)
+        feed, publish = config.feed, config.publish
+        rounds = self._bind(self._gate, zmq.PULL, "[feed] endpoint", feed.endpoint, feed.receive_queue, Right.FEED)
+        corrections = self._bind(
+            self._gate, zmq.PUSH, "[publish] endpoint", publish.endpoint, publish.send_queue, Right.READ
+        )
         self.feed.open(rounds)
         self._publish.open(corrections)
         for place in resume(self.telemetry, self._intake, self._streams, time.monotonic_ns()):
@@ -138,6 +145,7 @@ class Lane:
         self.telemetry.header["starts"] += 1
         self.feed.start()
         self._start_path(0)
+        assert self._gate is not None
         self._gate.start()
         self.telemetry.header["ready_ns"] = time.monotonic_ns()
 
@@ -180,6 +188,12 @@ class Lane:
     def _relieved(self) -> bool:
         """Whether this was only the path, and another one has taken it over."""
         return self._ticket > 0 and self._ring.control.item(PATH_OWNER) > self._ticket
+
+    def admit_only(self, rights: Rights) -> None:
+        """Replace the allow-list; see `Gate.admit_only`."""
+        self._rights = rights
+        if self._gate is not None:
+            self._gate.admit_only(rights)
 
     def accept_tags(self, tags: dict[int, int]) -> None:
         """Let messages in that name a new plan of the same rounds, besides the one that the controller names now.
@@ -246,6 +260,7 @@ class Lane:
         ]
 
     def _close(self) -> None:
+        assert self._gate is not None
         self._gate.stop(self._sockets)
         for socket in self._sockets:
             socket.close(linger=1000)
@@ -317,12 +332,12 @@ class Lane:
             self._log.exception("path_fault")
             self._ring.stop()
 
-    def _bind(self, kind: int, key: str, written: str, queue: int) -> zmq.Socket[bytes]:
+    def _bind(self, gate: Gate, kind: int, key: str, written: str, queue: int, right: Right) -> zmq.Socket[bytes]:
         """Bind one socket, or say why not."""
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.set_hwm(queue)
         socket.setsockopt(zmq.LINGER, 0)
-        self._gate.guard(socket, key)
+        gate.guard(socket, key, expand_variables(key, written), right, self._patch_ids)
         self._sockets.append(socket)
         lock = bind_alone(socket, key, written)
         if lock is not None:

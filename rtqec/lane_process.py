@@ -24,9 +24,10 @@ from typing import Any
 
 from rtqec import log
 from rtqec.channel import Channel
-from rtqec.config import Config
+from rtqec.config import ClientTable, Config
 from rtqec.errors import ExitCode, FaultError, RtqecError
 from rtqec.lane import Inheritance, Lane
+from rtqec.security import Rights
 
 _PR_SET_NAME, _PR_SET_PDEATHSIG = 15, 1
 _LOOK_S = 0.05
@@ -116,6 +117,7 @@ def _run(lane: Lane, channel: Channel, order: dict[str, Any]) -> None:
             places = lane.inherit(order["ticket"])
             channel.send({"event": "inherited", "pid": os.getpid(), "places": places})
         else:
+            _admit_only(lane, order["clients"])  # They may have changed since this process was prepared.
             lane.open()
             lane.start()
             channel.send({"event": "ready", "pid": os.getpid()})
@@ -155,10 +157,16 @@ def _obey(lane: Lane, order: dict[str, Any]) -> None:
             lane.drain()
         case "log_level":
             log.set_level(order["level"])
+        case "admit_only":
+            _admit_only(lane, order["clients"])
         case "accept_tags":
             lane.accept_tags(dict(order["tags"]))
         case other:
             raise FaultError(f"the supervisor ordered {other!r}, which no lane of this version knows.")
+
+
+def _admit_only(lane: Lane, clients: list[dict[str, Any]]) -> None:
+    lane.admit_only(Rights(ClientTable.model_validate(client) for client in clients))
 
 
 def _report(channel: Channel, error: RtqecError) -> None:

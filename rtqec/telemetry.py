@@ -97,7 +97,8 @@ class TelemetryBlock:
         size = _block_bytes(*sizes)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        with path.open("w+b") as file:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags, 0o640), "w+b") as file:
             file.write(bytes(size))
             file.flush()
             block = cls(mmap.mmap(file.fileno(), size), *sizes)

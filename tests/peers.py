@@ -16,7 +16,7 @@ from rtqec.curve import ClientKeys, KeyPair, secure_client
 from rtqec.gate import Gate
 from rtqec.security import Right, Rights
 
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 """For what must happen; nothing waits so long unless it fails."""
 _WATCHED = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL

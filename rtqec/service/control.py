@@ -114,7 +114,7 @@ class Control:
 
         Args:
             request: As it came.
-            who: Name of the key that asked, or `LOCAL`.
+            who: Who asks; see `security`.
         """
         try:
             asked = self._read(request)
@@ -157,9 +157,7 @@ class Control:
 
     def _check(self, who: str, right: str, patch_id: int) -> None:
         if not self._daemon.may(who, right, patch_id):
-            raise RequestError(
-                f"the key {who!r} may not {right} patch {patch_id}; its [[client]] table says what it may"
-            )
+            raise RequestError(f"{who} may not {right} patch {patch_id}; its [[client]] table says what it may")
 
     def _check_all(self, who: str) -> None:
         """For what concerns the whole daemon."""

@@ -10,9 +10,12 @@ import msgpack
 import zmq
 import zmq.asyncio
 
-from rtqec.config import Config
+from rtqec.config import Config, expand_variables
+from rtqec.curve import load_server_key
 from rtqec.endpoints import bind_alone
-from rtqec.service.control import LOCAL, REQUEST_BYTES_MAX, Control
+from rtqec.gate import Gate
+from rtqec.security import Rights
+from rtqec.service.control import REQUEST_BYTES_MAX, Control
 
 _REQUESTS_MAX = 32
 """Requests in work at once, of all clients; a reset may wait half a second."""
@@ -40,11 +43,14 @@ class ControlServer:
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.set_hwm(_QUEUE)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, REQUEST_BYTES_MAX)
+        self._gate = Gate(self._context, Rights.of(config), load_server_key(config))
+        where, endpoint = "[control] endpoint", expand_variables("[control] endpoint", config.control.endpoint)
+        self._gate.guard(self._socket, where, endpoint, alone=False, message_bytes=REQUEST_BYTES_MAX)
         self._working: set[asyncio.Task[None]] = set()
         # To pyzmq's types an asynchronous socket is no socket; it is one for binding.
         socket = cast("zmq.Socket[bytes]", self._socket)
-        self._lock: IO[str] | None = bind_alone(socket, "[control] endpoint", config.control.endpoint)
+        self._lock: IO[str] | None = bind_alone(socket, where, endpoint)
+        self._gate.start()
 
     async def serve(self) -> None:
         """Answer, until cancelled."""
@@ -61,10 +67,15 @@ class ControlServer:
             self._working.add(task)
             task.add_done_callback(self._working.discard)
 
+    def admit_only(self, rights: Rights) -> None:
+        """Replace the allow-list; requests of those who are connected are judged one by one, by `Daemon.may`."""
+        self._gate.admit_only(rights)
+
     def close(self) -> None:
         """Stop listening."""
         for task in self._working:
             task.cancel()
+        self._gate.stop([self._socket])
         self._context.destroy(linger=0)
         if self._lock is not None:
             self._lock.close()
@@ -78,8 +89,5 @@ class ControlServer:
 
 
 def _who(request: zmq.Frame) -> str:
-    """The name of the key that a request came with."""
-    try:
-        return str(request["User-Id"]) or LOCAL
-    except zmq.ZMQError:
-        return LOCAL
+    """Who asks, as the gate has found out; see `security`."""
+    return str(request["User-Id"])

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from rtqec.config import Config
+from rtqec.config import ClientTable, Config
 from rtqec.errors import ExitCode, RtqecError
 from rtqec.kernels.records import INGEST_BEAT, PATH_BEAT
 from rtqec.log import get_logger
@@ -68,6 +68,7 @@ class LaneKeeper:
         self.patches: list[dict[str, Any]] = []
         self.telemetry: TelemetryBlock
         self.log_level: str = deployment.log.level
+        self._clients = deployment.client
         self._on_change = on_change
         self._log = get_logger().bind(lane=self.name)
         self._standby: Standby | None = None
@@ -94,7 +95,7 @@ class LaneKeeper:
         """
         self._standby = await self._prepare(self._deployment)
         self.patches = self._standby.patches
-        await self._standby.begin({"do": "start"}, self._begun)
+        await self._standby.begin(self._start_order(), self._begun)
         self._started.append(time.monotonic())
         self.telemetry = TelemetryBlock.attach(telemetry_path(self.config), control=True)
         self._change("ready", "lane_ready", pid=self.pid)
@@ -153,6 +154,14 @@ class LaneKeeper:
         for begun in self._begun:
             begun.order(message)
 
+    def admit_only(self, clients: list[ClientTable]) -> None:
+        """Let in only these from now on, also when it comes back."""
+        self._clients = clients
+        self.order(self._start_order() | {"do": "admit_only"})
+
+    def _start_order(self) -> dict[str, Any]:
+        return {"do": "start", "clients": [client.model_dump(mode="json") for client in self._clients]}
+
     async def drain(self, timeout_s: float) -> bool:
         """Let its shots end; False where some had not by then. `watch` must have ended."""
         self._stopping = True
@@ -194,7 +203,7 @@ class LaneKeeper:
                 self._standby.end()
                 self._standby = None
             self._standby = await self._prepare(self._deployment, goes_on=True)
-        await self._standby.begin({"do": "start"}, self._begun)
+        await self._standby.begin(self._start_order(), self._begun)
         self._started.append(time.monotonic())
         self._ticket = 0
         self.restarts += 1

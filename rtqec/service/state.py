@@ -48,8 +48,9 @@ class ServiceFile:
     def write(self, state: str, lanes: list[dict[str, Any]], patches: list[dict[str, Any]]) -> None:
         """Replace it: a reader sees either the old one or the new one."""
         content = self._head | {"state": state, "lanes": lanes, "patches": patches}
-        self._written.write_text(json.dumps(content) + "\n")
-        self._written.chmod(0o640)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        with os.fdopen(os.open(self._written, flags, 0o640), "w") as file:
+            file.write(json.dumps(content) + "\n")
         self._written.replace(self.path)
 
 

@@ -19,7 +19,9 @@ from rtqec.cores import hold_wake_latency
 from rtqec.endpoints import lock_beside
 from rtqec.errors import ConfigError, ExitCode
 from rtqec.log import get_logger
-from rtqec.service.control import LOCAL, Control
+from rtqec.security import Right, Rights, check_endpoints, check_lane
+from rtqec.service.audit import DAEMON, AuditLog
+from rtqec.service.control import Control
 from rtqec.service.control_server import ControlServer
 from rtqec.service.lanes import LaneKeeper, SwapRefusedError
 from rtqec.service.metrics_server import MetricsServer, serve_metrics
@@ -52,6 +54,7 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
         self._server: ControlServer | None = None
         self._metrics: MetricsServer | None = None
+        self._rights = Rights.of(config)
         self._stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
         self._swapping = asyncio.Lock()
@@ -66,7 +69,10 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ask_stop)
         config = self._config
+        check_endpoints(config)
         lock = _take_runtime_dir(config)
+        self._audit = AuditLog(config)
+        self._audit.record("started", version=__version__, config=str(self._config_path.resolve()), pid=os.getpid())
         if config.cores.supervisor:
             os.sched_setaffinity(0, set(config.cores.supervisor))
         latency = hold_wake_latency(config.cores)
@@ -81,6 +87,8 @@ class Supervisor:
             notify("READY=1")
             notify(f"STATUS={len(self._lanes)} lane(s), {len(config.patch)} patch(es)")
             for patch in self.describe()["patches"]:
+                loaded = {"patch": patch["id"], "tag": patch["plan_tag"], "digest": patch["digest"]}
+                self._audit.record("plan_loaded", lane=patch["lane"], **loaded)
                 self._log.info("patch_ready", **{key: patch[key] for key in ("id", "lane", "plan_tag", "digest")})
             self._log.info("daemon_ready", version=__version__, lanes=len(self._lanes), patches=len(config.patch))
             await self._stop_asked.wait()
@@ -89,6 +97,8 @@ class Supervisor:
             await self._end()
             raise
         finally:
+            self._audit.record("stopped")
+            await asyncio.to_thread(self._audit.close)
             lock.close()
             if latency is not None:
                 latency.close()
@@ -108,13 +118,15 @@ class Supervisor:
             "patches": [patch for lane in self._lanes for patch in lane.patches],
         }
 
-    def may(self, who: str, _right: str, _patch_id: int) -> bool:
-        """Whoever the file permissions let in may do everything."""
-        return who == LOCAL
+    def may(self, who: str, right: str, patch_id: int) -> bool:
+        """Whether a caller may "feed", "read" or "change" a patch; see `security`."""
+        return self._rights.may(who, Right(right), [patch_id])
 
     def note(self, event: str, who: str, **details: Any) -> None:
-        """Write into the log what somebody changed."""
+        """Write into both logs what somebody changed."""
+        who = self._rights.describe(who)
         self._log.info(event, who=who, **details)
+        self._audit.record(event, who, **details)
 
     def drain(self) -> None:
         """End, as after SIGTERM."""
@@ -156,6 +168,8 @@ class Supervisor:
     async def _start_lanes(self) -> None:
         """Bring up all lanes side by side."""
         shards = await asyncio.to_thread(shard_patches, self._config)
+        for index, patch_ids in enumerate(shards):
+            check_lane(self._config.of_lane(index, patch_ids), self._rights)
         self._lanes = [
             LaneKeeper(self._config, index, patch_ids, self._on_lane_change) for index, patch_ids in enumerate(shards)
         ]
@@ -202,6 +216,8 @@ class Supervisor:
     def _on_lane_change(self, lane: LaneKeeper, event: str, details: dict[str, Any]) -> None:
         level = self._log.warning if lane.state == "restarting" else self._log.info
         level(event, lane=lane.name, **details)
+        if event in ("lane_died", "lane_back"):
+            self._audit.record(event, lane=lane.name, **details)
         self._write()
 
     def _on_task_end(self, task: asyncio.Task[None]) -> None:
@@ -218,6 +234,8 @@ class Supervisor:
         """SIGHUP: take over what can change while it runs; refuse the rest with the reason."""
         try:
             new = load_config(self._config_path, self._overrides)
+            rights = Rights.of(new)
+            check_endpoints(new)
         except ConfigError as error:
             self._log.error("reload_refused", reason=str(error))
             return
@@ -228,6 +246,13 @@ class Supervisor:
             self._log.info("reloaded", key=key)
         if "log.level" in changed:
             self.set_log_level(new.log.level)
+        if "client" in changed:
+            self._rights = rights
+            for lane in self._lanes:
+                lane.admit_only(new.client)
+            if self._server is not None:
+                self._server.admit_only(rights)
+        self._audit.record("configuration_changed", DAEMON, changed=changed, refused=refused)
         budgets = {p.id: p.budget_us or new.deadline.budget_us for p in new.patch}
         for block in self.blocks():
             for row, patch_id in enumerate(block.patch_ids.tolist()):

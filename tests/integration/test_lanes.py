@@ -38,6 +38,7 @@ ring_rounds = 65536
 
 [publish]
 endpoint = "ipc://${XDG_RUNTIME_DIR}/{lane}-corrections.ipc"
+journal_corrections = 32768
 
 [deadline]
 budget_us = 2_000_000
