@@ -35,8 +35,21 @@ from rtqec.security import Right, Rights
 from rtqec.telemetry import TelemetryBlock, telemetry_path
 from rtqec.window import Window
 
+_ZERO_COPY_RECV = 10
+"""ZMQ_ZERO_COPY_RECV of zmq.h, which pyzmq does not name."""
 _HAND_OVER_S = 5.0
 _HAND_OVER_LOOK_S = 20e-6
+
+
+def make_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """A ZeroMQ context whose sockets copy what they receive.
+
+    By default libzmq lets a message point into the 8 kB with which it read the connection; a round that comes alone
+    then holds all of it: 4.6 kB for each of 40,000 rounds that waited, 0.2 kB with copies (libzmq 4.3.5, 2026-11-21).
+    """
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+    context.set(_ZERO_COPY_RECV, 0)
+    return context
 
 
 @dataclass(frozen=True)
@@ -123,7 +136,7 @@ class Lane:
         self._step_in()
         tags = self._intake.tables.patches
         tags["other_tag"] = self.telemetry.heard_tags
-        self._context = zmq.Context(io_threads=1)
+        self._context = make_context()
         self._placement.place_transport(self._context)
         self._gate = Gate(self._context, self._rights, self._server_key)
         feed, publish = config.feed, config.publish
