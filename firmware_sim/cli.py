@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from firmware_sim.chaos import episode_line, print_chaos, run_chaos
+from firmware_sim.connection import client_keys
 from firmware_sim.controller import Controller
 from firmware_sim.deaths import DeathPlan, Signal
 from firmware_sim.faults import fault_from_text
@@ -93,7 +94,8 @@ def run(
     blocks = [TelemetryBlock.attach(path) for path in paths if path.exists()]
     if journal:
         beside = len(blocks) == len(paths)
-        controller.use_journal(journal_of_blocks(blocks) if beside else journal_over_control(loaded))
+        kept = journal_of_blocks(blocks) if beside else journal_over_control(loaded, client_keys(loaded))
+        controller.use_journal(kept)
     # The daemon may have served others before: only what it counts from now on is ours.
     before = DaemonCounts.read(*blocks) if blocks else None
     with _live_progress() as on_progress:

@@ -23,8 +23,7 @@ def client_keys(config: Config) -> ClientKeys | None:
     Raises:
         ConfigError: Only one of them is set, or a file holds no such key.
     """
-    source = config.source.model_dump()
-    names = {key: source.get(key) for key in ("key_file", "server_key_file")}
+    names = {"key_file": config.source.key_file, "server_key_file": config.source.server_key_file}
     found = {key: Path(config.folder) / expand_variables(f"[source] {key}", name)
              for key, name in names.items() if name is not None}  # fmt: skip
     if not found:

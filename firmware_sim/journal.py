@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtqec.config import Config
+from rtqec.curve import ClientKeys
 from rtqec.errors import RtqecError
 from rtqec.service.ask import ask
 from rtqec.telemetry import TelemetryBlock
@@ -33,22 +34,26 @@ def journal_of_blocks(blocks: Iterable[TelemetryBlock]) -> Journal:
     return look_up
 
 
-def journal_over_control(config: Config) -> Journal:
+def journal_over_control(config: Config, keys: ClientKeys | None) -> Journal:
     """The journal of a daemon that answers at `[control] endpoint`.
 
     What it refuses, or does not answer in time, is as if it had not been kept.
+
+    Args:
+        config: The deployment.
+        keys: What to show on tcp.
 
     Raises:
         ConfigError: There is no such endpoint.
         NoPeerError: Nobody answers there.
     """
-    ask(config, {"verb": "hello"})
+    ask(config, {"verb": "hello"}, keys=keys)
 
     def look_up(patch_id: int, first: int, stop: int) -> NDArray[Any]:
         pieces = [np.zeros(0, CORRECTION)]
         while first < stop:
             try:
-                answer = ask(config, {"verb": "resend", "patch": patch_id, "first": first, "stop": stop})
+                answer = ask(config, {"verb": "resend", "patch": patch_id, "first": first, "stop": stop}, keys=keys)
             except RtqecError:
                 break
             if not answer["ok"] or not answer["corrections"]:

@@ -15,8 +15,7 @@ import pytest
 from rtqec.config import load_config
 from rtqec.service.ask import ask
 from rtqec.wire import CORRECTION
-from tests.integration.conftest import CONFIGS, RunLoop, command
-from tests.integration.test_processes import Start, start_daemon  # noqa: F401 (a fixture)
+from tests.integration.conftest import CONFIGS, RunLoop, Start, command
 
 
 @pytest.mark.parametrize(
@@ -80,7 +79,7 @@ def test_a_rush_is_answered_by_holding_and_amended(run_loop: RunLoop) -> None:
 
 
 def test_nothing_is_lost_in_silence_when_the_controller_does_not_read(
-    start_daemon: Start,  # noqa: F811
+    start_daemon: Start,
     runtime_dir: Path,
 ) -> None:
     """The transport's queue overflows, the lane goes on; the journal has the last corrections, in order."""

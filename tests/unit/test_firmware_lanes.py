@@ -23,7 +23,7 @@ from firmware_sim.deaths import DeathPlan, Deaths, Signal, check_plan, death_pro
 from firmware_sim.lanes import lane_process, lanes_of
 from firmware_sim.report import DaemonCounts
 from firmware_sim.sender import Sender
-from rtqec.config import Config, SourceTable
+from rtqec.config import Config
 from rtqec.curve import ClientKeys, KeyPair, secure_server
 from rtqec.errors import ConfigError, FaultError, NoPeerError
 from rtqec.kernels.records import FeedCounter
@@ -194,16 +194,9 @@ def test_keys_are_shown_on_tcp(wire: Wire) -> None:
     assert socket.recv() == b"round"
 
 
-class KeyedSource(SourceTable):
-    """`[source]` with keys."""
-
-    key_file: str | None = None
-    server_key_file: str | None = None
-
-
-def with_keys(folder: Path, **files: Any) -> Config:
+def with_keys(folder: Path, **files: str) -> Config:
     """A configuration in a folder, with `[source] key_file` and `server_key_file`."""
-    return make_config().model_copy(update={"source": KeyedSource(**files), "folder": str(folder)})
+    return make_config(source=dict(files), folder=str(folder))
 
 
 def test_keys_are_read_from_their_files(tmp_path: Path) -> None:
@@ -253,8 +246,10 @@ def test_a_journal_is_asked_over_control(monkeypatch: pytest.MonkeyPatch) -> Non
     kept = np.zeros(10, CORRECTION)
     kept["window_index"] = np.arange(10)
     asked: list[dict[str, Any]] = []
+    own = ClientKeys(KeyPair(*zmq.curve_keypair()), zmq.curve_keypair()[0])
 
-    def answer(_config: Config, request: dict[str, Any]) -> dict[str, Any]:
+    def answer(_config: Config, request: dict[str, Any], keys: ClientKeys | None) -> dict[str, Any]:
+        assert keys is own
         asked.append(request)
         if request["verb"] == "hello":
             return {"ok": True}
@@ -266,7 +261,7 @@ def test_a_journal_is_asked_over_control(monkeypatch: pytest.MonkeyPatch) -> Non
         return {"ok": True, "corrections": [one.tobytes() for one in found]}
 
     monkeypatch.setattr(journal, "ask", answer)
-    look_up = journal.journal_over_control(make_config())
+    look_up = journal.journal_over_control(make_config(), own)
     assert asked == [{"verb": "hello"}]
     assert np.array_equal(look_up(0, 2, 9), kept[2:9])
     assert np.array_equal(look_up(0, 7, 1 << 62), kept[7:])

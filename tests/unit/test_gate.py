@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 import zmq
 import zmq.asyncio
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from zmq.utils import z85
@@ -142,6 +143,8 @@ class DoorModel(RuleBasedStateMachine):
 
 class TestDoor(DoorModel.TestCase):  # type: ignore[name-defined,misc]
     """However peers and strangers come and go: never two peers, and room as soon as it can be known."""
+
+    settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
 
 
 @pytest.fixture
