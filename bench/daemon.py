@@ -200,7 +200,7 @@ def feeding(path: Path, overrides: list[str]) -> Iterator[Feeder]:
 
 def _apart(config: Config, folder: str) -> list[str]:
     """Overrides that move everything by which a daemon is met into a folder; tcp ports stay what they are."""
-    moved = [f"service.runtime_dir={folder}"]
+    moved = [f"service.runtime_dir={folder}", f"service.state_dir={folder}/state"]
     for table, endpoint in (("feed", config.feed.endpoint), ("publish", config.publish.endpoint)):
         if endpoint.startswith("ipc:"):
             moved.append(f"{table}.endpoint=ipc://{folder}/{table}.ipc")

@@ -120,6 +120,8 @@ def ask(
     else:
         request |= dict(_argument(argument) for argument in arguments or [])
     timeout_s = SWAP_TIMEOUT_S if verb == "swap-plan" else ANSWER_TIMEOUT_S
+    if (key is None) != (server_key is None):
+        raise typer.BadParameter("--key and --server-key go together: one's own secret, and whose daemon it must be")
     keys = load_client_keys(key, server_key) if key and server_key else None
     answer = ask_daemon(load_config(config, set_ or []), request, timeout_s, keys)
     typer.echo(json.dumps(answer, indent=2, default=_printable))

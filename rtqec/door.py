@@ -14,7 +14,7 @@ HANDSHAKE_MS = 3000
 """How long a connection may take to prove itself: many round trips of any network. libzmq's own default, 30 s, lets
 strangers who say nothing hold ten times as many descriptors."""
 REPORT_EVERY_S = 10.0
-"""A refused peer tries again ten times a second; the log says so once in a while."""
+"""A refused peer tries again, up to ten times a second; the log says so once in a while."""
 
 
 @dataclass

@@ -62,8 +62,8 @@ _ORDERS_ADDRESS = "inproc://rtqec-gate-orders"
 _STOP, _LOOK_AGAIN = b"stop", b"look again"
 _LET_IN = b"200"
 _COME_BACK = b"300"
-"""libzmq closes the connection, and the peer tries again. After a 400 it would stay away for good, and a controller
-that was back sooner than its old connection was gone would never be let in."""
+"""The connection ends (over CURVE when the time for its handshake is over), and the peer tries again. After a 400 it
+would stay away for good, and a controller back sooner than its old connection was gone would never be let in."""
 
 
 class Gate:

@@ -19,7 +19,7 @@ from rtqec.cores import hold_wake_latency
 from rtqec.endpoints import lock_beside
 from rtqec.errors import ConfigError, ExitCode
 from rtqec.log import get_logger
-from rtqec.security import Right, Rights, check_endpoints, check_lane
+from rtqec.security import Right, Rights, check_endpoints, check_lane, make_folder
 from rtqec.service.audit import DAEMON, AuditLog
 from rtqec.service.control import Control
 from rtqec.service.control_server import ControlServer
@@ -236,6 +236,8 @@ class Supervisor:
             new = load_config(self._config_path, self._overrides)
             rights = Rights.of(new)
             check_endpoints(new)
+            for lane in self._lanes:
+                check_lane(lane.config, rights)
         except ConfigError as error:
             self._log.error("reload_refused", reason=str(error))
             return
@@ -320,7 +322,7 @@ def _take_runtime_dir(config: Config) -> Any:
         ConfigError: Another one runs, or nothing can be written there.
     """
     try:
-        config.runtime_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        make_folder(config.runtime_dir)
         return lock_beside(service_path(config))
     except OSError as error:
         raise ConfigError(

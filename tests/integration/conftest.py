@@ -29,9 +29,11 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A short folder for sockets: an ipc path has at most 107 bytes."""
     folder = Path(tempfile.mkdtemp(prefix="rt"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    state = tempfile.mkdtemp(prefix="rt")
+    monkeypatch.setenv("XDG_STATE_HOME", state)
     yield folder
     shutil.rmtree(folder)
+    shutil.rmtree(state)
 
 
 def command(module: str, *arguments: str) -> list[str]:
