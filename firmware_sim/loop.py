@@ -89,9 +89,8 @@ class DaemonProcess:
 
     @property
     def rss_mib(self) -> float:
-        """The resident memory of all its processes now. What a lane shares with the process that it was forked from
-        counts for both."""
-        return self._sum(lambda process: process.memory_info().rss) / BYTES_PER_MIB
+        """Resident memory of all its processes now. Pages that they share, as a lane and its standby do, count once."""
+        return self._sum(lambda process: process.memory_full_info().pss) / BYTES_PER_MIB
 
     @property
     def cpu_s(self) -> float:

@@ -46,12 +46,19 @@ def resume(telemetry: TelemetryBlock, intake: Intake, streams: Streams, now_ns: 
         state["base"], state["start"], state["scanned"], state["origin"] = -stop, stop, stop, stop
         state["num_rounds"] = -1
         state["hole_stop"] = NEVER if blind else stop + max(int(patch["look_back"]), 1)
-        state["frame"] = newest["frame"]
+        state["frame"] = _frame_after(telemetry, p, newest)
         state["tainted"] = newest["frame_status"] == FrameStatus.TAINTED
         state["tainted_since"] = newest["tainted_since"]
         fed["shot_state"], fed["next_round"], fed["heard_ns"] = ShotState.OPEN, stop, now_ns
         taken_up.append({"patch": int(patch["patch_id"]), "shot": int(newest["shot_id"]), "round": stop})
     return taken_up
+
+
+def _frame_after(telemetry: TelemetryBlock, p: int, newest: np.void) -> np.uint64:
+    """The frame of the open shot: what was amended behind the last answer belongs to it."""
+    later = telemetry.corrections_of(p, int(newest["window_index"]) + 1, 1 << 62)
+    flips = later["flips"][later["shot_id"] == newest["shot_id"]]
+    return np.uint64(newest["frame"] ^ np.bitwise_xor.reduce(flips, initial=np.uint64(0)))
 
 
 def _newest_answer(telemetry: TelemetryBlock, p: int) -> np.void | None:

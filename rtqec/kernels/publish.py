@@ -82,11 +82,13 @@ def publish_corrections(socket: Any, windows: Any, corrections: Any, memory: Any
         if not amendment:
             count_spans(windows[i], time_ns, span_counts[p])
         rung_counts[p, corrections[i].rung, corrections[i].reason] += 1
-        sent = False
+        # Kept before it is sent: a lane that dies in between leaves a correction that never came, not one that came and
+        # that the lane after it answers in another way, under the same index.
+        keep(p, corrections[i], 0, journal, journal_sent, written, counts)
         if socket:
             sent = zmq_send(socket, memory.ctypes.data + i * _BYTES, _BYTES, _DONTWAIT) >= 0
+            journal_sent[p, (written[p] - 1) % journal.shape[1]] = 1 if sent else 0
             counts[PathCounter.CORRECTIONS_SENT if sent else PathCounter.CORRECTIONS_UNSENT] += 1
-        keep(p, corrections[i], 1 if sent else 0, journal, journal_sent, written, counts)
     if count and not socket:
         wake(outbox)
     if count and windows[0].model != HELD:

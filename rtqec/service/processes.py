@@ -54,7 +54,10 @@ class Inbox:
         Raises:
             TimeoutError: Nothing came.
         """
-        return await asyncio.wait_for(self._queue.get(), timeout_s)
+        message = await asyncio.wait_for(self._queue.get(), timeout_s)
+        if message is None:
+            self._queue.put_nowait(None)  # It stays gone, for whoever asks again.
+        return message
 
     def close(self) -> None:
         """End the channel."""
