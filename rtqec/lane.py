@@ -92,6 +92,8 @@ class Lane:
         if inheritance is not None:
             self._check_rounds(inheritance.rounds_digests)
         self.telemetry = self._block(goes_on)
+        # The block of a lane before holds the budgets and steps that control has set.
+        self._aside |= bool(self.telemetry.header["starts"][0])
         self._ring = ring = Ring(
             self.plans, config.feed.ring_rounds, self.telemetry.control, inheritance.ring_fd if inheritance else None
         )

@@ -55,6 +55,7 @@ class Supervisor:
         self._server: ControlServer | None = None
         self._metrics: MetricsServer | None = None
         self._rights = Rights.of(config)
+        self._fault: BaseException | None = None
         self._stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
         self._swapping = asyncio.Lock()
@@ -92,7 +93,8 @@ class Supervisor:
                 self._log.info("patch_ready", **{key: patch[key] for key in ("id", "lane", "plan_tag", "digest")})
             self._log.info("daemon_ready", version=__version__, lanes=len(self._lanes), patches=len(config.patch))
             await self._stop_asked.wait()
-            return await self._drain_and_end()
+            code = await self._drain_and_end()
+            return code if self._fault is None else ExitCode.FAULT
         except BaseException:
             await self._end()
             raise
@@ -255,14 +257,19 @@ class Supervisor:
             if self._server is not None:
                 self._server.admit_only(rights)
         self._audit.record("configuration_changed", DAEMON, changed=changed, refused=refused)
-        budgets = {p.id: p.budget_us or new.deadline.budget_us for p in new.patch}
-        for block in self.blocks():
-            for row, patch_id in enumerate(block.patch_ids.tolist()):
-                block.patches[row]["budget_ns"] = round(1000 * budgets.get(patch_id, self._budget_us(patch_id)))
+        if any(key.endswith("budget_us") for key in changed):
+            self._set_budgets(new)
         self._config = self._config.model_copy(
             update={"log": new.log, "deadline": new.deadline, "client": new.client, "patch": new.patch}
             if not refused else {}
         )  # fmt: skip
+
+    def _set_budgets(self, new: Config) -> None:
+        """Those of a configuration; where none of them changed, what control has set stays."""
+        budgets = {p.id: p.budget_us or new.deadline.budget_us for p in new.patch}
+        for block in self.blocks():
+            for row, patch_id in enumerate(block.patch_ids.tolist()):
+                block.patches[row]["budget_ns"] = round(1000 * budgets.get(patch_id, self._budget_us(patch_id)))
 
     def _budget_us(self, patch_id: int) -> float:
         own = next(patch.budget_us for patch in self._config.patch if patch.id == patch_id)
