@@ -30,22 +30,39 @@ from rtqec.units import ns_from_us
 from rtqec.wire import CORRECTION, Rung
 
 
-class Engine(Enum):
+class Decoding(Enum):
     """What decodes a window."""
 
     PLAIN = "plain"
     CORRELATED = "correlated"
     UNION_FIND = "union_find"
+    PREDECODED_PLAIN = "predecoded_plain"
+    """Plain matching of what a network left. Apart from `PLAIN`, as its cost is another."""
+    PREDECODED_CORRELATED = "predecoded_correlated"
 
     @property
     def matching(self) -> str:
         """The way of matching whose windows it takes."""
-        return "correlated" if self is Engine.CORRELATED else "plain"
+        return "correlated" if self in (Decoding.CORRELATED, Decoding.PREDECODED_CORRELATED) else "plain"
+
+    @property
+    def predecodes(self) -> bool:
+        """Whether the network goes first."""
+        return self in (Decoding.PREDECODED_PLAIN, Decoding.PREDECODED_CORRELATED)
 
     @property
     def rung(self) -> Rung:
         """What corrections call it."""
-        return {"plain": Rung.MATCH, "correlated": Rung.CORRELATED_MATCH, "union_find": Rung.UNION_FIND}[self.value]
+        return _RUNGS[self]
+
+
+_RUNGS = {
+    Decoding.PLAIN: Rung.MATCH,
+    Decoding.CORRELATED: Rung.CORRELATED_MATCH,
+    Decoding.UNION_FIND: Rung.UNION_FIND,
+    Decoding.PREDECODED_PLAIN: Rung.PREDECODED_MATCH,
+    Decoding.PREDECODED_CORRELATED: Rung.PREDECODED_CORRELATED_MATCH,
+}
 
 
 @dataclass(frozen=True)
@@ -54,33 +71,38 @@ class LadderStep:
 
     Attributes:
         kind: STEP_DECODE, STEP_CATCH_UP or STEP_HOLD.
-        engine: What decodes; of a step that catches up, that of the step before it.
+        decoding: What decodes; of a step that catches up, that of the step before it.
     """
 
     kind: int
-    engine: Engine
+    decoding: Decoding
 
     @property
     def name(self) -> str:
         """What operators call it."""
         if self.kind == STEP_DECODE:
-            return self.engine.rung.name.lower()
+            return self.decoding.rung.name.lower()
         return "catch_up" if self.kind == STEP_CATCH_UP else "hold"
 
 
-def ladder_steps(plan: Plan, ladder: LadderTable) -> list[LadderStep]:
-    """The ladder of a patch: its own matching, then the fallbacks that are something else."""
-    engine = Engine.CORRELATED if plan.correlated else Engine.PLAIN
-    steps = [LadderStep(STEP_DECODE, engine)]
+def ladder_steps(plan: Plan, ladder: LadderTable, predecodes: bool = False) -> list[LadderStep]:
+    """The ladder of a patch: its own matching, behind the network if it has one, then the fallbacks that are something
+    else.
+    """
+    own = decoding = Decoding.CORRELATED if plan.correlated else Decoding.PLAIN
+    steps = [LadderStep(STEP_DECODE, decoding)]
+    if predecodes:
+        first = Decoding.PREDECODED_CORRELATED if plan.correlated else Decoding.PREDECODED_PLAIN
+        steps.insert(0, LadderStep(STEP_DECODE, first))
     for name in ladder.fallbacks:
         if name == "catch_up":
-            steps.append(LadderStep(STEP_CATCH_UP, steps[-1].engine))
+            steps.append(LadderStep(STEP_CATCH_UP, steps[-1].decoding))
         elif name == "hold":
-            steps.append(LadderStep(STEP_HOLD, steps[-1].engine))
+            steps.append(LadderStep(STEP_HOLD, steps[-1].decoding))
         else:
-            engine = Engine.UNION_FIND if name == "union_find" else Engine.PLAIN
-            if engine is not steps[0].engine:
-                steps.append(LadderStep(STEP_DECODE, engine))
+            decoding = Decoding.UNION_FIND if name == "union_find" else Decoding.PLAIN
+            if decoding is not own:
+                steps.append(LadderStep(STEP_DECODE, decoding))
     return steps
 
 
@@ -95,6 +117,7 @@ class Streams:
         ring: Where their rounds lie.
         telemetry: Its `path_counters` are written by the stages; its `patches` here.
         events: Whether the feed carries detection events.
+        predecodes: Whether their windows go through a network first.
         aside: Whether another path still runs on this ring and block: nothing in them is touched until `step_in`.
 
     Attributes:
@@ -113,20 +136,20 @@ class Streams:
 
     def __init__(
         self, plans: list[Plan], patch_ids: list[int], budgets_us: list[float], ladder: LadderTable, ring: Ring,
-        telemetry: TelemetryBlock, events: bool = False, aside: bool = False,
+        telemetry: TelemetryBlock, events: bool = False, aside: bool = False, predecodes: bool = False,
     ) -> None:  # fmt: skip
         self._events = events
-        self.models: list[tuple[WindowModel, Engine]] = []
-        self._known: dict[tuple[str, Engine], int] = {}
+        self.models: list[tuple[WindowModel, Decoding]] = []
+        self._known: dict[tuple[str, Decoding], int] = {}
         self.quantile = ladder.quantile
         self.states, self.aheads, self.outbox = ring.states, ring.aheads, ring.outbox
         self._telemetry = telemetry
         self.patches = telemetry.patches if not aside else np.zeros(len(plans), WINDOW_PATCH)
-        self.ladders = [ladder_steps(plan, ladder) for plan in plans]
+        self.ladders = [ladder_steps(plan, ladder, predecodes) for plan in plans]
         self.multiples = np.array(plans[0].multiples, np.int64)
         open_models: list[int] = []
         closing_models: list[int] = []
-        steps: list[tuple[int, int, int]] = []
+        steps: list[tuple[int, int, int, int]] = []
         erased: dict[int, list[int]] = {}
         for i, (patch, plan, own_steps) in enumerate(zip(self.patches, plans, self.ladders, strict=True)):
             _describe_patch(patch, plan)
@@ -136,11 +159,16 @@ class Streams:
             patch["open_offset"], patch["closing_offset"] = len(open_models), len(closing_models)
             patch["step_offset"], patch["num_steps"] = len(steps), len(own_steps)
             patch["steps_mask"] = (1 << len(own_steps)) - 1
-            engines = list(dict.fromkeys(step.engine for step in own_steps))
-            steps += [(step.kind, engines.index(step.engine), step.engine.rung) for step in own_steps]
-            for engine in engines:
-                self._lay_windows(plan, engine, patch, open_models, closing_models)
-            erased |= self._lay_erased(plan, engines[0])
+            decodings = list(dict.fromkeys(step.decoding for step in own_steps))
+            patch["predecodes"] = decodings[0].predecodes
+            steps += [
+                (step.kind, decodings.index(step.decoding), step.decoding.rung, step.decoding.predecodes)
+                for step in own_steps
+            ]
+            for decoding in decodings:
+                self._lay_windows(plan, decoding, patch, open_models, closing_models)
+            for decoding in decodings[: 1 + int(patch["predecodes"])]:
+                erased |= self._lay_erased(plan, decoding)
         self._describe_models(erased)
         self.cost_ns = np.zeros((len(self.models), NUM_BUCKETS))
         self.streams = (
@@ -154,11 +182,11 @@ class Streams:
         )  # fmt: skip
 
     def _lay_windows(
-        self, plan: Plan, engine: Engine, patch: np.void, open_models: list[int], closing_models: list[int]
+        self, plan: Plan, decoding: Decoding, patch: np.void, open_models: list[int], closing_models: list[int]
     ) -> None:
-        """The models of all windows of one engine, in the order in which compiled code looks them up."""
-        shapes = plan.shapes[engine.matching]
-        numbers = {index: self._shelve(plan.models[index], engine) for index in self._used(plan, engine)}
+        """The models of all windows of one decoding, in the order in which compiled code looks them up."""
+        shapes = plan.shapes[decoding.matching]
+        numbers = {index: self._shelve(plan.models[index], decoding) for index in self._used(plan, decoding)}
         numbers[HELD] = HELD
         for row in range(plan.num_rows):
             for multiple in plan.multiples:
@@ -176,29 +204,29 @@ class Streams:
         self.patches = shared
         self.streams = (shared, *self.streams[1:])
 
-    def _lay_erased(self, plan: Plan, engine: Engine) -> dict[int, list[int]]:
+    def _lay_erased(self, plan: Plan, decoding: Decoding) -> dict[int, list[int]]:
         """The models of windows with a lost round, for the patch's own matching."""
         if self._events:
             # A lost round of detection events is no erasure of measurements: what its neighbours say still stands.
             return {}
         return {
-            self._shelve(plan.models[number], engine): [
-                HELD if other < 0 else self._shelve(plan.models[other], engine) for other in others
+            self._shelve(plan.models[number], decoding): [
+                HELD if other < 0 else self._shelve(plan.models[other], decoding) for other in others
             ]
             for number, others in plan.erased.items()
         }
 
     @staticmethod
-    def _used(plan: Plan, engine: Engine) -> list[int]:
-        shapes = plan.shapes[engine.matching]
+    def _used(plan: Plan, decoding: Decoding) -> list[int]:
+        shapes = plan.shapes[decoding.matching]
         return sorted({*shapes.open.values(), *shapes.closing.values()})
 
-    def _shelve(self, model: WindowModel, engine: Engine) -> int:
+    def _shelve(self, model: WindowModel, decoding: Decoding) -> int:
         """The lane's number of a model; equal windows share a matcher."""
-        key = (model.content, engine)
+        key = (model.content, decoding)
         if key not in self._known:
             self._known[key] = len(self.models)
-            self.models.append((model, engine))
+            self.models.append((model, decoding))
         return self._known[key]
 
     def _describe_models(self, erased: dict[int, list[int]]) -> None:

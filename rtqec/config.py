@@ -136,6 +136,19 @@ class LadderTable(_Table):
         return (1, *(self.catch_up if "catch_up" in self.fallbacks else ()))
 
 
+class PredecodeTable(_Table):
+    """`[predecode]`: the network that takes the easy part out of windows before they are matched. Without a model there
+    is none.
+    """
+
+    model: str | None = None
+    engine: Literal["auto", "openvino", "tensorrt", "torch", "null"] = "auto"
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    threads: Annotated[int, Field(ge=0, le=256)] = 1
+    threshold: Annotated[float, Field(ge=-100, le=100)] | Literal["card"] = "card"
+    timeout_us: PositiveTime | Literal["auto"] = "auto"
+
+
 class ControlTable(_Table):
     """`[control]`: where questions are answered. Without an endpoint there is no control."""
 
@@ -154,6 +167,7 @@ class ServiceTable(_Table):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "rtqec"
     runtime_dir: str = "${RUNTIME_DIRECTORY:-${XDG_RUNTIME_DIR:-/tmp}/rtqec}"
     state_dir: str = "${STATE_DIRECTORY:-${XDG_STATE_HOME:-${HOME:-/tmp}/.local/state}/rtqec}"
+    cache_dir: str = "${CACHE_DIRECTORY:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/rtqec}"
     lane_timeout_ms: Annotated[float, Field(ge=300, le=60_000)] = 1000.0
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 5.0
     standby: bool = True
@@ -425,6 +439,7 @@ class Config(_Table):
     publish: PublishTable
     deadline: DeadlineTable = DeadlineTable()
     ladder: LadderTable = LadderTable()
+    predecode: PredecodeTable = PredecodeTable()
     control: ControlTable = ControlTable()
     metrics: MetricsTable = MetricsTable()
     service: ServiceTable = ServiceTable()
@@ -533,6 +548,11 @@ class Config(_Table):
     def state_dir(self) -> Path:
         """The folder of what outlives the daemon: the audit log."""
         return Path(expand_variables("[service] state_dir", self.service.state_dir))
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where built engines are kept."""
+        return Path(expand_variables("[service] cache_dir", self.service.cache_dir))
 
     @property
     def lane_name(self) -> str:

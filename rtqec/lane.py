@@ -28,6 +28,7 @@ from rtqec.log import get_logger
 from rtqec.match import Match
 from rtqec.pipeline import Pipeline
 from rtqec.plan import Plan, compile_plans
+from rtqec.predecoder import make_predecode, open_engine
 from rtqec.publish import Publish
 from rtqec.resume import resume
 from rtqec.ring import Ring
@@ -100,13 +101,15 @@ class Lane:
         events = config.feed.payload == "detection_events"
         budgets_us = [patch.budget_us or config.deadline.budget_us for patch in config.patch]
         self._streams = streams = Streams(
-            self.plans, self._patch_ids, budgets_us, config.ladder, ring, self.telemetry, events, self._aside
-        )
+            self.plans, self._patch_ids, budgets_us, config.ladder, ring, self.telemetry, events, self._aside,
+            config.predecode.model is not None,
+        )  # fmt: skip
         waiting = np.array(config.lane.waiting_ns, np.int64)
         self._placement = Placement(config.cores, config.lane_index)
         self._intake = Intake(self.plans, self._patch_ids, ring, self.telemetry, config.feed)
         self.feed = Feed(self._intake, ring, None, waiting, lambda: self._placement.place_thread(INGEST))
         self._publish = Publish(None, streams, self.telemetry)
+        self._predecode = make_predecode(config, self.plans, streams, ring, self.telemetry)
         self.pipeline = Pipeline(
             streams,
             ring,
@@ -115,6 +118,7 @@ class Lane:
             Commit(streams, self.telemetry),
             self._publish,
             config.lane.batch_windows,
+            self._predecode,
         )
         self._path: threading.Thread | None = None
         self._ticket = 0
@@ -134,6 +138,7 @@ class Lane:
             ConfigError: An address is in use, or cannot be bound.
         """
         config = self._config
+        self._open_engine()
         self._ring.reset()
         self._step_in()
         tags = self._intake.tables.patches
@@ -180,6 +185,7 @@ class Lane:
         gc.collect()
         gc.freeze()
         self._placement.lock_memory()
+        self._open_engine()
         control = self._ring.control
         self._ring.hand_over(ticket)
         give_up = time.monotonic() + _HAND_OVER_S
@@ -284,6 +290,11 @@ class Lane:
             lock.close()
         self._log.info("lane_stopped", **{k: v for k, v in self.telemetry.totals().items() if v})
 
+    def _open_engine(self) -> None:
+        """Make the predecoder's engine, which may have threads."""
+        if self._predecode is not None:
+            open_engine(self._config, self._predecode, self._log)
+
     def _check_rounds(self, rounds_digests: list[str]) -> None:
         """Refuse plans that would read the rounds of the stream in another way."""
         for patch_id, plan, digest in zip(self._patch_ids, self.plans, rounds_digests, strict=True):
@@ -374,7 +385,7 @@ def describe_patch(config: Config, index: int, plan: Plan) -> dict[str, object]:
         "buffer_rounds": plan.window.buffer_rounds,
         "round_period_us": config.feed.round_period_us,
         "rounds_digest": plan.rounds_digest,
-        "ladder": [step.name for step in ladder_steps(plan, config.ladder)],
+        "ladder": [step.name for step in ladder_steps(plan, config.ladder, config.predecode.model is not None)],
         "num_detectors": plan.layout.detectors_max,
         "detectors": plan.places_of_full_layer,
     }

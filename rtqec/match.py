@@ -8,7 +8,7 @@ import numpy as np
 import pymatching
 from numpy.typing import NDArray
 
-from rtqec.batch import Engine, WindowBatch
+from rtqec.batch import Decoding, WindowBatch
 from rtqec.few_events import FewEvents, worthwhile
 from rtqec.kernels.ladder import NUM_BUCKETS, bucket_of
 from rtqec.kernels.shot import HELD
@@ -107,11 +107,11 @@ def _measure(decoder: Matcher | FewEvents | UnionFind, rows_b8: NDArray[np.uint8
     return costs
 
 
-def _decoder(model: WindowModel, engine: Engine, batch_windows: int) -> Matcher | FewEvents | UnionFind:
+def _decoder(model: WindowModel, decoding: Decoding, batch_windows: int) -> Matcher | FewEvents | UnionFind:
     """What decodes a model; with a table in front where its own noise often brings few events."""
-    if engine is Engine.UNION_FIND:
+    if decoding is Decoding.UNION_FIND:
         return UnionFind(model, batch_windows)
-    matcher = Matcher(model, engine is Engine.CORRELATED)
+    matcher = Matcher(model, decoding.matching == "correlated")
     if not worthwhile(model):
         return matcher
     try:
@@ -126,10 +126,20 @@ class Match:
     Args:
         models: The models, and what decodes each.
         batch_windows: Most windows of a batch.
+
+    Attributes:
+        matchers: Of each model.
     """
 
-    def __init__(self, models: list[tuple[WindowModel, Engine]], batch_windows: int) -> None:
-        self.matchers = [_decoder(model, engine, batch_windows) for model, engine in models]
+    def __init__(self, models: list[tuple[WindowModel, Decoding]], batch_windows: int) -> None:
+        self.matchers: list[Matcher | FewEvents | UnionFind] = []
+        made: dict[tuple[str, str], Matcher | FewEvents | UnionFind] = {}
+        for model, decoding in models:
+            # Windows that come out of the network are decoded by the same matcher, only their cost is another.
+            key = (model.content, "union_find" if decoding is Decoding.UNION_FIND else decoding.matching)
+            if key not in made:
+                made[key] = _decoder(model, decoding, batch_windows)
+            self.matchers.append(made[key])
         self._views: list[list[NDArray[np.uint8] | None]] = [[None] * (batch_windows + 1) for _ in models]
         self._partial = False
 

@@ -1,6 +1,6 @@
 """The stages in travelling order. Nothing else orchestrates.
 
-    feed | ring | window | match | commit | publish
+    feed | ring | window | predecode | match | commit | publish
 
 `feed` runs in its own thread and meets the others in the ring; the rest is one loop, Python per window.
 """
@@ -11,6 +11,7 @@ from rtqec.batch import Streams, WindowBatch
 from rtqec.commit import Commit
 from rtqec.kernels.records import PATH_OWNER
 from rtqec.match import Match
+from rtqec.predecode import Predecode
 from rtqec.publish import Publish
 from rtqec.ring import Ring
 from rtqec.window import Window
@@ -21,15 +22,17 @@ class Pipeline:
 
     Args:
         ring, window, match, commit, publish: The stages.
+        predecode: The stage between window and match, or None.
         streams: The lane's patches and models.
         batch_windows: Most windows decoded together.
     """
 
     def __init__(
         self, streams: Streams, ring: Ring, window: Window, match: Match, commit: Commit, publish: Publish,
-        batch_windows: int,
+        batch_windows: int, predecode: Predecode | None = None,
     ) -> None:  # fmt: skip
         self._streams, self._ring = streams, ring
+        self._predecode = predecode
         self._window, self._match, self._commit, self._publish = window, match, commit, publish
         self.batch = WindowBatch(batch_windows, streams)
 
@@ -37,6 +40,8 @@ class Pipeline:
         """Pay for JIT, matchers and pages before READY."""
         self._ring.warm()
         self._window.warm()
+        if self._predecode is not None:
+            self._predecode.warm(self.batch)
         self._streams.cost_ns[:] = self._match.warm()
         self._commit.warm(self.batch)
         self._publish.warm(self.batch)
@@ -52,6 +57,8 @@ class Pipeline:
         batch = self.batch
         if not self._window(batch):
             return False
+        if self._predecode is not None:
+            self._predecode(batch)
         self._match(batch)
         self._commit(batch)
         self._publish(batch)

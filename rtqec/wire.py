@@ -84,7 +84,10 @@ class Rung(IntEnum):
     MATCH = 1
     CORRELATED_MATCH = 2
     UNION_FIND = 3
-    """A decoder with a hard bound on its time; less accurate. (4 and 5 are kept for the neural rungs.)"""
+    """A decoder with a hard bound on its time; less accurate."""
+    PREDECODED_MATCH = 4
+    """A network took the easy part out; what it left was matched."""
+    PREDECODED_CORRELATED_MATCH = 5
 
 
 class Reason(IntEnum):
@@ -103,6 +106,8 @@ class Reason(IntEnum):
     """Every rung above it was predicted to come too late."""
     BACKLOG = 6
     """Too many rounds waited: see `[ladder] backlog_rounds`."""
+    ENGINE = 7
+    """The network was late, failed, or is missing: its rounds went on without it."""
 
 
 class FrameStatus(IntEnum):

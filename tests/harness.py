@@ -28,6 +28,7 @@ from rtqec.pipeline import Pipeline
 from rtqec.plan import Plan, compile_plan
 from rtqec.plan.experiment import ExperimentSource
 from rtqec.plan.rounds import RoundMap, round_map
+from rtqec.predecode import Predecode
 from rtqec.publish import Publish
 from rtqec.resume import resume
 from rtqec.ring import Ring
@@ -269,6 +270,10 @@ class Speaker:
         return messages
 
 
+Predecoder = Callable[[Streams, Ring, TelemetryBlock], Predecode]
+"""Makes the stage of a bench."""
+
+
 class Bench:
     """A lane without threads: bytes in, one batch after the other, corrections out.
 
@@ -279,7 +284,7 @@ class Bench:
         self, folder: Path, plans: list[Plan], *, patch_ids: list[int] | None = None, ring_rounds: int = 64,
         events: bool = False, batch_windows: int = 8, budget_us: float = 1e15, backlog_rounds: int = UNBOUNDED,
         fallbacks: tuple[str, ...] = (), catch_up: tuple[int, ...] = (2, 4), journal: int = 1024,
-        telemetry: TelemetryBlock | None = None, **feed: Any,
+        telemetry: TelemetryBlock | None = None, predecoder: Predecoder | None = None, **feed: Any,
     ) -> None:  # fmt: skip
         """`telemetry`: the block of a lane that died, whose place this one takes."""
         ids = patch_ids or list(range(len(plans)))
@@ -290,7 +295,10 @@ class Bench:
         if fallbacks or backlog_rounds != UNBOUNDED:
             # As in a lane, where both come from one [ladder]: compiled code counts by the one and reads the other.
             assert all(plan.multiples == ladder.multiples for plan in plans)
-        self.streams = Streams(plans, ids, [budget_us] * len(plans), ladder, self.ring, self.telemetry, events)
+        self.streams = Streams(
+            plans, ids, [budget_us] * len(plans), ladder, self.ring, self.telemetry, events,
+            predecodes=predecoder is not None,
+        )  # fmt: skip
         self.streams.patches["backlog_rounds"] = backlog_rounds
         payload = "detection_events" if events else "measurements"
         table = FeedTable(endpoint=ENDPOINT, round_period_us=1.0, payload=payload, **feed)
@@ -311,6 +319,7 @@ class Bench:
             Commit(self.streams, self.telemetry),
             Publish(out, self.streams, self.telemetry),
             batch_windows,
+            predecoder(self.streams, self.ring, self.telemetry) if predecoder is not None else None,
         )
         self.streams.cost_ns.fill(1000.0)
         self._out = out

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rtqec.kernels.filter import committed_flips
 from rtqec.kernels.native import compiled, store_release
 from rtqec.kernels.records import CURSOR_STRIDE, PLACE_AHEAD, PLACE_BEHIND, TAIL, PathCounter
 from rtqec.kernels.shot import HELD, advance
@@ -135,7 +136,7 @@ def commit_windows(streams: Any, models: Any, seam: Any, resets: Any, windows: A
         matched: uint8, shape (count,): 0 for a window without an answer.
         corrections: `wire.CORRECTION`, one per window; filled.
     """
-    patches, places, states, aheads, _, ring_b8, cursors, counters = streams
+    patches, places, states, aheads, slots, ring_b8, cursors, counters = streams
     if count:
         counters[windows[0].patch_index, PathCounter.BATCHES] += 1
     for i in range(count):
@@ -159,6 +160,8 @@ def commit_windows(streams: Any, models: Any, seam: Any, resets: Any, windows: A
             window.rung = Rung.HOLD
             window.guessed = 1
             counts[PathCounter.UNEXPLAINED] += 1
+        if patch.predecodes and window.place != PLACE_AHEAD:
+            flips ^= committed_flips(place, state, slots, window)
         if window.guessed:
             taint(cursor, window)
         cursor.frame ^= flips

@@ -64,6 +64,7 @@ def write_slot(place: Any, state: Any, slots: Any, flags: Any, times: Any) -> An
     slot.sent_ns = times[1]
     slot.ptp_timestamp = times[2]
     slot.flags = flags
+    slot.flips = 0
     state.head += 1
     return ordinal
 

@@ -31,8 +31,10 @@ ROUND_SLOT = record(
     ("sent_ns", "i8"),
     ("ptp_timestamp", "u8"),
     ("flags", "i8"),
+    ("flips", "u8"),
 )
-"""What the ring knows of a round besides its detection events. One row per slot."""
+"""What the ring knows of a round besides its detection events. One row per slot. `flips`: observables that the
+predecoder's answers of this round flip; the path writes them."""
 
 SLOT_LAST = 1
 SLOT_LOST = 2
@@ -176,13 +178,14 @@ WINDOW_PATCH = record(
     ("patch_id", "i8"),
     ("num_observables", "i8"),
     ("steps_mask", "i8"),
+    ("predecodes", "i8"),
 )
 """What the path must know of a patch's plan. Open windows: by table of matchers, row (`start / commit_rounds`, at most
 `num_rows - 1`), multiple of the commit region, and whether the past is open. Closing windows: by table, row, rounds
 left (at most `left_max`), past. Bit k of `steps_mask` allows step k of the ladder."""
 
-STEP = record(("kind", "i8"), ("table", "i8"), ("rung", "i8"))
-"""One step of a patch's ladder; `table` is its table of matchers."""
+STEP = record(("kind", "i8"), ("table", "i8"), ("rung", "i8"), ("predecode", "i8"))
+"""One step of a patch's ladder; `table` is its table of matchers, `predecode` 1 where the network goes first."""
 
 STEP_DECODE, STEP_CATCH_UP, STEP_HOLD = 0, 1, 2
 
@@ -215,6 +218,8 @@ WINDOW_STATE = record(
     ("behind", "i8"),
     ("window_index", "i8"),
     ("resets", "i8"),
+    ("copied", "i8"),
+    ("filtered", "i8"),
 )
 """A place in a patch's stream. `base` is the ring ordinal of round 0 of its shot; rounds before `origin` are not in
 the ring; `num_rounds` is -1 until the last round was seen; `ended` is 1 where the shot broke off instead; rounds before
@@ -223,7 +228,8 @@ far, this one included.
 
 A patch has two: where it decodes, and how far it has answered. They differ (`behind` is 1) only while rounds that were
 answered by holding wait to be decoded. `behind`, `window_index` (corrections so far) and `resets` (of the frame's
-status, obeyed so far) count in the first."""
+status, obeyed so far) count in the first. So do, of a patch with a predecoder, `copied` and `filtered`: the first round
+of the shot that is still as it came, and the first that was not yet predecoded or passed over."""
 
 WINDOW_SLOT = record(
     ("patch_index", "i8"),
@@ -249,9 +255,35 @@ WINDOW_SLOT = record(
     ("step", "i8"),
     ("flags", "i8"),
     ("place", "i8"),
+    ("predecode", "i8"),
 )
 """One window of a batch. `model` is -1 for a window that is held; `consumed` is the ring ordinal up to which slots are
 given back; `clock_round` is the round with whose arrival the deadline's clock started; `flags` go to the correction."""
+
+FILTER = record(
+    ("num_cells", "i8"),
+    ("own", "i8"),
+    ("halo", "i8"),
+    ("threshold_data", "f8"),
+    ("threshold_check", "f8"),
+    ("edge_offset", "i8"),
+    ("edge_count", "i8"),
+    ("bulk_offset", "i8"),
+    ("bulk_count", "i8"),
+    ("slot_of_offset", "i8"),
+    ("checks_offset", "i8"),
+    ("logical_offset", "i8"),
+    ("presence_offset", "i8"),
+    ("qubits_offset", "i8"),
+)
+"""A patch's predecoder; `num_cells` is 0 where it has none. One row per patch. See `kernels.filter`."""
+
+FILTER_PAST = record(("byte_offset", "i8"), ("mask", "i8"), ("shot", "i8"), ("origin", "i8"))
+"""The copies of a patch's raw rounds: where they lie, how many there are less one, of which shot (`num_shots`), and
+from which round on they are whole: 0 where the shot's true beginning is known."""
+
+CHUNK = record(("window", "i8"), ("first", "i8"), ("stop", "i8"))
+"""One chunk of a call: the window of the batch that it belongs to, and the rounds that it answers."""
 
 PLACE_LIVE, PLACE_AHEAD, PLACE_BEHIND = 0, 1, 2
 """`WINDOW_SLOT.place`: decoded when it closed; answered by holding, decoded later; decoded later, an amendment."""
@@ -268,6 +300,8 @@ class Span(IntEnum):
     """From when it was received to the decision how to decode."""
     DECODE = 3
     """From that decision to the hand-over."""
+    ENGINE = 4
+    """Of a window that went through the network: the call of the engine, those of a batch together."""
 
 
 class FeedCounter(IntEnum):
@@ -340,3 +374,14 @@ class PathCounter(IntEnum):
     """The most rounds that waited for an answer when the path looked; no sum."""
     BACKLOG = 18
     """The rounds that waited when it looked last; no sum."""
+    ROUNDS_PREDECODED = 19
+    WINDOWS_BYPASSED = 20
+    """Windows that went on without the network, although it was their turn: it was late, failed, or is missing."""
+    EVENTS_FOUND = 21
+    """Detection events of the own kind in the rounds that were predecoded."""
+    EVENTS_LEFT = 22
+    """Of those rounds, what the network has left to be matched."""
+    PREDECODINGS_CHECKED = 23
+    """Windows of which it was checked that what is left is what came, less what the answers flip."""
+    PREDECODINGS_WRONG = 24
+    """Of those, where it was not: a broken invariant."""

@@ -40,6 +40,8 @@ def open_shot(place: Any, cursor: Any, slots: Any) -> Any:
     cursor.ended = 0
     cursor.hole_stop = 0
     cursor.past_open = 0
+    cursor.copied = 0
+    cursor.filtered = 0
     cursor.frame = 0
     cursor.tainted = 0
     cursor.tainted_since = 0

@@ -112,6 +112,7 @@ def attend(p: Any, streams: Any, window: Any) -> Any:
     patch, place, state, ahead = patches[p], places[p], states[p], aheads[p]
     head = load_acquire(cursors, p * CURSOR_STRIDE + HEAD)
     window.patch_index = p
+    window.predecode = 0
     if state.behind and head - position(state) > patch.ring_rounds - patch.backlog_rounds - patch.window_rounds:
         give_up_held(state, ahead, cursors, p, counters[p])
     counts = counters[p]
@@ -333,6 +334,7 @@ def choose_step(p: Any, streams: Any, shelf: Any, closed: Any, window: Any, rows
                 gather_window(p, streams, shelf, window, rows, 0)
                 window.step = s
                 window.rung = step.rung
+                window.predecode = 0
                 window.flags |= _CAUGHT_UP
                 window.reason = Reason.BACKLOG
                 window.predicted_ns = predict_ns(cost_ns, window.model, window.num_events)
@@ -350,6 +352,7 @@ def choose_step(p: Any, streams: Any, shelf: Any, closed: Any, window: Any, rows
         recut = False
         window.step = s
         window.rung = step.rung
+        window.predecode = step.predecode
         window.predicted_ns = predict_ns(cost_ns, window.model, window.num_events)
         behind_ns = waiting * cheapest_ns(p, streams, shelf, window) if waiting else 0
         if fits(window.predicted_ns, time_ns, window.deadline_ns, behind_ns, latest_ns):
@@ -383,7 +386,8 @@ def choose_amendment(p: Any, streams: Any, shelf: Any, window: Any, rows: Any) -
     """
     patches, places, states, aheads, slots, _, cursors, counters = streams
     patch, place, state, ahead = patches[p], places[p], states[p], aheads[p]
-    table, rung = shelf[4][patch.step_offset].table, shelf[4][patch.step_offset].rung
+    own = patch.step_offset + patch.predecodes
+    table, rung = shelf[4][own].table, shelf[4][own].rung
     for s in range(patch.num_steps):
         step = shelf[4][patch.step_offset + s]
         if step.kind == STEP_CATCH_UP:
@@ -400,6 +404,7 @@ def choose_amendment(p: Any, streams: Any, shelf: Any, window: Any, rows: Any) -
         window.flags = _AMENDMENT | (_OPEN_PAST if state.past_open else 0)
         window.rung = rung
         window.place = PLACE_BEHIND
+        window.predecode = 0
         if kind >= GAP:
             describe_held(patch, state, kind, window)
         elif kind == CLOSING:
@@ -465,6 +470,7 @@ def join_batch(first: Any, streams: Any, shelf: Any, windows: Any, closed: Any, 
             break
         windows[count].reason = Reason.CONFIGURED
         windows[count].rung = step.rung
+        windows[count].predecode = step.predecode
         windows[count].step = 0
         windows[count].flags = _OPEN_PAST if states[p].past_open else 0
         count += 1

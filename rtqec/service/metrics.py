@@ -49,6 +49,12 @@ _COUNTERS = (
     ("windows_caught_up", "caught_up", "Windows that decided more rounds at once, as they had queued."),
     ("seam_detectors", "seam_detectors", "Detectors that committed errors flipped in later windows."),
     ("rounds_held", "rounds_held", "Rounds that were answered without having been decoded, although they had come."),
+    ("rounds_predecoded", "rounds_predecoded", "Rounds that went through the network."),
+    ("windows_bypassed", "windows_bypassed", "Windows whose turn it was, but the network was late, failed or missing."),
+    ("predecoder_events_found", "events_found", "Detection events in the rounds that went through the network."),
+    ("predecoder_events_left", "events_left", "Of those rounds, what the network left to be matched."),
+    ("predecodings_checked", "predecodings_checked", "Windows of which it was checked what the network did."),
+    ("predecodings_wrong", "predecodings_wrong", "Of those, where that was wrong; the lane stops."),
     ("rounds_amended", "rounds_amended", "Held rounds that were decoded later."),
     ("rounds_given_up", "rounds_given_up", "Held rounds that never will be."),
 )
@@ -62,6 +68,7 @@ _SPANS = (
     (Span.SERVICE, "service", "From when that round was received to the hand-over; the deadline bounds it."),
     (Span.QUEUE, "queue", "From when it was received to the decision how to decode."),
     (Span.DECODE, "decode", "From that decision to the hand-over."),
+    (Span.ENGINE, "engine", "The call of the network's engine, of windows that went through it."),
 )
 _LOWEST_NS = bin_edges()
 _MIDDLE_NS = np.append(_LOWEST_NS[1:] + _LOWEST_NS[:-1] - 1, 2 * _LOWEST_NS[-1]) / 2

@@ -215,7 +215,10 @@ def rungs_line(counts: Counts, most: int) -> str:
     return " ".join(f"{_RUNG_NAMES[rung]} {in_percent(share)}" for rung, share in shares) or NOTHING
 
 
-_RUNG_NAMES = {Rung.HOLD: "hold", Rung.MATCH: "match", Rung.CORRELATED_MATCH: "corr", Rung.UNION_FIND: "uf"}
+_RUNG_NAMES = {
+    Rung.HOLD: "hold", Rung.MATCH: "match", Rung.CORRELATED_MATCH: "corr", Rung.UNION_FIND: "uf",
+    Rung.PREDECODED_MATCH: "net", Rung.PREDECODED_CORRELATED_MATCH: "net+corr",
+}  # fmt: skip
 
 
 def _print_alarms(console: Console, alarms: list[Alarm]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rtqec.batch import Engine
+from rtqec.batch import Decoding
 from rtqec.kernels.records import CURSOR_STRIDE, HEAD, TAIL
 from rtqec.plan import Plan
 from rtqec.wire import CorrectionFlag, FrameStatus, Reason, Rung
@@ -32,7 +32,7 @@ FOREVER_US = 1e9
 CHEAP_NS, DEAR_NS = 1e3, 1e15
 
 
-def price(bench: Bench, *dear: Engine) -> None:
+def price(bench: Bench, *dear: Decoding) -> None:
     """Let windows of some engines be too slow, and all others be fast enough."""
     for cost_ns, (_, engine) in zip(bench.streams.cost_ns, bench.streams.models, strict=True):
         cost_ns[:] = DEAR_NS if engine in dear else CHEAP_NS
@@ -60,7 +60,7 @@ class Stream:
             self.bench.ingest(*self.messages(shot_id), received_ns=time.monotonic_ns())
         return self.bench.carry()
 
-    def by_rounds(self, shot_id: int, *dear: Engine) -> np.ndarray:
+    def by_rounds(self, shot_id: int, *dear: Decoding) -> np.ndarray:
         """Corrections of a shot, each round of which is carried before the next one comes."""
         found = []
         for message in self.messages(shot_id):
@@ -86,9 +86,9 @@ LADDER = ("match", "catch_up", "union_find", "hold")
 # Engines that are too slow, and the rung that remains for a window with nothing behind it.
 REMAINING = {
     "nothing": ((), Rung.CORRELATED_MATCH, Reason.CONFIGURED),
-    "correlated": ((Engine.CORRELATED,), Rung.MATCH, Reason.DEADLINE),
-    "matching": ((Engine.CORRELATED, Engine.PLAIN), Rung.UNION_FIND, Reason.DEADLINE),
-    "everything": (tuple(Engine), Rung.UNION_FIND, Reason.DEADLINE),
+    "correlated": ((Decoding.CORRELATED,), Rung.MATCH, Reason.DEADLINE),
+    "matching": ((Decoding.CORRELATED, Decoding.PLAIN), Rung.UNION_FIND, Reason.DEADLINE),
+    "everything": (tuple(Decoding), Rung.UNION_FIND, Reason.DEADLINE),
 }
 
 
@@ -119,7 +119,7 @@ def test_a_ladder_of_one_rung_is_never_stepped_down(make_bench: BenchMaker, fall
     plan = make_plan(ladder__fallbacks=fallbacks)
     bench = make_bench(plan, fallbacks=fallbacks, budget_us=FOREVER_US)
     stream = Stream(bench, plan)
-    corrections = stream.by_rounds(0, *Engine)
+    corrections = stream.by_rounds(0, *Decoding)
     check_decoded(corrections, 0, stream.expected[0])
     assert set(corrections["reason"]) == {Reason.CONFIGURED}
     assert "stepped_down" not in bench.path_counts()
@@ -135,7 +135,7 @@ def test_windows_that_queue_are_caught_up_with(make_bench: BenchMaker, endless: 
     )  # fmt: skip
     bench = make_bench(plan, fallbacks=LADDER[:3], budget_us=FOREVER_US, ring_rounds=256)
     stream = Stream(bench, plan, num_rounds=40 if endless else None)
-    price(bench, Engine.CORRELATED, Engine.PLAIN)
+    price(bench, Decoding.CORRELATED, Decoding.PLAIN)
     corrections = stream.at_once(0)
     check_cover(corrections)
     assert said(corrections) == [
@@ -155,7 +155,7 @@ def test_a_shot_that_has_come_whole_is_caught_up_with_whole(make_bench: BenchMak
     plan = make_plan(ladder__fallbacks=("catch_up",))
     bench = make_bench(plan, fallbacks=("catch_up",), budget_us=FOREVER_US)
     stream = Stream(bench, plan)
-    price(bench, Engine.PLAIN)
+    price(bench, Decoding.PLAIN)
     corrections = stream.at_once(0)
     assert said(corrections) == [(0, 13, Rung.MATCH, Reason.BACKLOG, CAUGHT_UP | LAST)]
     assert stream.wrong(0, corrections) == []
@@ -281,7 +281,7 @@ def test_a_window_that_cannot_be_on_time_is_held_and_amended(make_bench: BenchMa
     bench = make_bench(plan, fallbacks=LADDER, budget_us=FOREVER_US, backlog_rounds=20)
     stream = Stream(bench, plan)
     for shot_id in range(4):
-        corrections = stream.by_rounds(shot_id, *Engine)
+        corrections = stream.by_rounds(shot_id, *Decoding)
         (shot,) = check_cover(corrections)
         assert shot.num_held == shot.num_amended == 13
         hold, amend = (Rung.HOLD, Reason.DEADLINE), (Rung.MATCH, Reason.BACKLOG)

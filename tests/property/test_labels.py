@@ -37,6 +37,7 @@ def labels_of(experiment: GridExperiment, happened: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("noisy_end", [True, False])
 @pytest.mark.parametrize("frame", ["own", "published"])
 def test_labels_explain_everything(orientation: str, basis: str, distance: int, noisy_end: bool, frame: str) -> None:
+    """In every orientation, basis and frame, with and without a noisy end: residual 0 and the right observable."""
     circuit = memory_circuit(distance, 4, orientation, basis, 0.01, noisy_end)
     experiment = GridExperiment.of_circuit(circuit, frame)  # type: ignore[arg-type]
     layout = experiment.layout

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtqec.batch import Engine
+from rtqec.batch import Decoding
 from rtqec.few_events import DETECTORS_MAX, FewEvents, worthwhile
 from rtqec.match import Match, Matcher
 from rtqec.plan.model import WindowModel
@@ -80,7 +80,7 @@ def test_only_small_windows_with_little_noise_have_a_table() -> None:
     assert not worthwhile(dense)
     assert int(np.bitwise_count(large.models[0].mask_b8).sum()) > DETECTORS_MAX
     assert not worthwhile(large.models[0])
-    models = [(sparse, Engine.PLAIN), (dense, Engine.PLAIN), (sparse, Engine.UNION_FIND)]
+    models = [(sparse, Decoding.PLAIN), (dense, Decoding.PLAIN), (sparse, Decoding.UNION_FIND)]
     found = [type(decoder).__name__ for decoder in Match(models, 2).matchers]
     assert found == ["FewEvents", "Matcher", "UnionFind"]
 
@@ -90,5 +90,5 @@ def test_events_that_cannot_be_paired_leave_the_matcher_alone(tmp_path: Path) ->
     model = closed_plan(tmp_path).models[0]
     with pytest.raises(ValueError, match=r"boundary|perfect"):
         FewEvents(Matcher(model, correlated=False), 2)
-    (decoder,) = Match([(model, Engine.PLAIN)], 2).matchers
+    (decoder,) = Match([(model, Decoding.PLAIN)], 2).matchers
     assert isinstance(decoder, Matcher)

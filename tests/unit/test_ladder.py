@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtqec.batch import Engine, Streams
+from rtqec.batch import Decoding, Streams
 from rtqec.config import LadderTable
 from rtqec.errors import ConfigError
 from rtqec.kernels.ladder import NUM_BUCKETS, bucket_of, count_bits, fits, forget_cost, learn_cost, predict_ns
@@ -103,7 +103,7 @@ def test_what_fits_still_fits_with_more_time(
 
 UNIT_NS = 10**12
 """Costs and budgets in the tests below: so long that no machine's own time can matter."""
-RUNGS = {Engine.CORRELATED: Rung.CORRELATED_MATCH, Engine.PLAIN: Rung.MATCH, Engine.UNION_FIND: Rung.UNION_FIND}
+RUNGS = {Decoding.CORRELATED: Rung.CORRELATED_MATCH, Decoding.PLAIN: Rung.MATCH, Decoding.UNION_FIND: Rung.UNION_FIND}
 
 
 class Steps:
@@ -115,7 +115,7 @@ class Steps:
         self.piece, self.speaker = Piece.of(self.plan), Speaker(self.plan)
         self.shot_id = 0
 
-    def first_window(self, costs: dict[Engine, float], budget: float, waiting: int) -> Any:
+    def first_window(self, costs: dict[Decoding, float], budget: float, waiting: int) -> Any:
         """The correction of a shot's first window, behind which some more wait."""
         bench = self.bench
         shot = self.piece.sample(1, seed=self.shot_id)[0]
@@ -143,9 +143,9 @@ def test_a_window_takes_the_first_step_that_leaves_time_for_those_behind_it(make
         budget, waiting = float(rng.integers(0, 12)) + 0.5, int(rng.integers(0, 3))
         correction = steps.first_window(costs, budget, waiting)
         fitting = [engine for engine in RUNGS if costs[engine] + waiting * min(costs.values()) <= budget]
-        wanted = [*fitting, Engine.UNION_FIND][0]
+        wanted = [*fitting, Decoding.UNION_FIND][0]
         assert correction["rung"] == RUNGS[wanted]
-        assert correction["reason"] == (Reason.CONFIGURED if wanted is Engine.CORRELATED else Reason.DEADLINE)
+        assert correction["reason"] == (Reason.CONFIGURED if wanted is Decoding.CORRELATED else Reason.DEADLINE)
         taken.append(wanted)
     assert min(taken.count(engine) for engine in RUNGS) > 20
 

@@ -1,0 +1,155 @@
+"""The predecoder that a lane is configured with: its model, its engine, and where its patches lie on the grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from rtqec.batch import Streams
+from rtqec.config import Config, PredecodeTable
+from rtqec.device.choose import make_engine
+from rtqec.device.engine import ChunkShape, Engine, EngineError
+from rtqec.device.options import EngineOptions
+from rtqec.errors import ConfigError
+from rtqec.neural.card import ModelCard, read_card
+from rtqec.neural.effects import Effects, logical_cells, mechanisms
+from rtqec.neural.layout import Frame, grid_layout
+from rtqec.plan import Plan
+from rtqec.predecode import PatchFilter, Predecode, patch_filter
+from rtqec.ring import Ring
+from rtqec.telemetry import TelemetryBlock
+from rtqec.units import ns_from_us
+
+SHIPPED = Path(__file__).parent / "models"
+"""Networks that come with the package."""
+_TIMEOUT_PART = 0.75
+"""Of the budget: an engine that has not answered by then leaves time for matching without it."""
+
+
+def make_predecode(
+    config: Config, plans: list[Plan], streams: Streams, ring: Ring, telemetry: TelemetryBlock
+) -> Predecode | None:
+    """The stage of a lane, or None where `[predecode]` names no model. Its engine comes later: `open_engine`.
+
+    Raises:
+        ConfigError: The model is missing or damaged, or does not fit the patches.
+    """
+    table = config.predecode
+    if table.model is None:
+        return None
+    _, card = find_model(config, table.model)
+    spec = card.network.spec
+    filters = []
+    for plan in plans:
+        _check_window(plan, spec.halo, card)
+        effects = effects_of(plan, card.frame)
+        threshold = threshold_of(table, card, plan)
+        filters.append(patch_filter(effects, spec.halo, threshold, threshold))
+    budget_us = min(patch.budget_us or config.deadline.budget_us for patch in config.patch)
+    timeout_us = _TIMEOUT_PART * budget_us if table.timeout_us == "auto" else table.timeout_us
+    return Predecode(
+        streams, ring, telemetry, filters, chunk_shape(config, plans, filters, card), ns_from_us(timeout_us)
+    )
+
+
+def open_engine(config: Config, stage: Predecode, log: FilteringBoundLogger) -> None:
+    """Make the engine of a lane's stage. One that cannot be made is said aloud, and every window goes on without it."""
+    table = config.predecode
+    assert table.model is not None
+    path, card = find_model(config, table.model)
+    try:
+        engine: Engine = make_engine(table.engine, path, stage.shape, engine_options(config, table))
+        engine.warm()
+    except EngineError as error:
+        log.error("predecoder_missing", model=card.name, engine=table.engine, error=str(error))
+        return
+    stage.open(engine)
+    log.info("predecoder", model=card.name, engine=engine.name, layers=stage.shape.layers, chunks=stage.shape.chunks)
+
+
+def find_model(config: Config, model: str) -> tuple[Path, ModelCard]:
+    """The ONNX file of the configured model, and its card: a name of a shipped one, or the path of a card.
+
+    Raises:
+        ConfigError: There is no such model, or its files are not those of its card.
+    """
+    shipped = SHIPPED / f"{model}.json"
+    if not model.endswith(".json"):
+        if not shipped.is_file():
+            names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.json"))) or "none"
+            raise ConfigError(
+                "[predecode] model", f"is {model!r}; the models that come with rtqec are: {names}.",
+                "The network's shape, thresholds and accuracy are read from its card.",
+                "Name one of them, or the path of a card that rtqec train has written (ending in .json).",
+            )  # fmt: skip
+        path = shipped
+    else:
+        path = config.path("[predecode] model", model)
+    card = read_card(path)
+    if not card.onnx:
+        raise ConfigError(
+            "[predecode] model", f"names {path}, whose card has no ONNX file.", "Engines are built from it.",
+            "Export the model again with rtqec train.",
+        )  # fmt: skip
+    network = path.with_name(card.onnx[0].name)
+    card.check_file(network)
+    return network, card
+
+
+def effects_of(plan: Plan, frame: Frame) -> Effects:
+    """What answers do in the shots of a plan.
+
+    Raises:
+        ConfigError: Its circuit does not fit the grid, or it carries both frames.
+    """
+    if plan.table.frames == "both":
+        raise ConfigError(
+            "[predecode]", 'is given, but [plan] frames is "both".',
+            "The network answers for the observable of the experiment itself only.",
+            'Set frames = "own", or remove [predecode].',
+        )  # fmt: skip
+    dem, rounds = plan.experiment.own_dem, plan.rounds
+    layout = grid_layout(dem, rounds, plan.table.time_coordinate, frame)
+    logical = logical_cells(mechanisms(dem, rounds, layout), layout, rounds.num_rounds)
+    return Effects(layout, rounds.num_rounds, logical)
+
+
+def threshold_of(table: PredecodeTable, card: ModelCard, plan: Plan) -> float:
+    """The logit from which an answer is yes: as configured, or as the card says of the nearest operating point."""
+    if table.threshold != "card":
+        return table.threshold
+    return card.threshold(plan.distance, plan.table.noise, matching="correlated" if plan.correlated else "plain")
+
+
+def chunk_shape(config: Config, plans: list[Plan], filters: list[PatchFilter], card: ModelCard) -> ChunkShape:
+    """The shape of the lane's calls: a window with its past, for as many patches as may be decoded together.
+
+    Raises:
+        ConfigError: The patches have different distances.
+    """
+    distances = {one.layout.code.distance for one in filters}
+    if len(distances) > 1:
+        raise ConfigError(
+            "[predecode]", f"is given, but the patches of {config.lane_name} have distances {sorted(distances)}.",
+            "A lane has one engine, whose calls have one shape.", "Give patches of equal distance a lane of their own.",
+        )  # fmt: skip
+    layers = max(plan.window.rounds for plan in plans) + card.network.spec.halo
+    chunks = min(len(plans), config.lane.batch_windows)
+    return ChunkShape(chunks, layers, distances.pop(), card.network.outputs)
+
+
+def engine_options(config: Config, table: PredecodeTable) -> EngineOptions:
+    """What is asked of the engine."""
+    return EngineOptions(table.precision, table.threads, config.cache_dir / "engines")
+
+
+def _check_window(plan: Plan, halo: int, card: ModelCard) -> None:
+    """Rounds that a window decides must have their answers by then."""
+    if not 1 <= halo <= plan.window.buffer_rounds:
+        raise ConfigError(
+            "[window] buffer_rounds", f"is {plan.window.buffer_rounds}, but the network {card.name} of [predecode] "
+            f"looks {halo} rounds ahead; the bound is {halo}.",
+            "A round that a window decides must have been answered by the network when the window closes.",
+            f"Set buffer_rounds = {halo} or more, or name a network that looks less far.",
+        )  # fmt: skip
