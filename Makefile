@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What is installed; with train (PyTorch) the tests of training run as well.
+EXTRAS ?= dev
 
 BENCH := $(BIN)/rtqec-bench
 BENCH_OUT ?= bench-results
@@ -14,7 +16,7 @@ STREAM := configs/d5_1us.toml --set pace.burst_us=0 --set lane.coalesce_us=0
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@
 
 demo: $(STAMP)  ## start the daemon and a simulated FPGA, decode for about 20 s, report

@@ -16,7 +16,7 @@ from rich.table import Table
 from rtqec import __version__, log
 from rtqec.config import load_config
 from rtqec.curve import load_client_keys
-from rtqec.errors import ExitCode, RtqecError
+from rtqec.errors import ConfigError, ExitCode, RtqecError
 from rtqec.service.ask import ask as ask_daemon
 from rtqec.service.audit_commands import audit_app
 from rtqec.service.keys import keys_app
@@ -207,6 +207,24 @@ def _print_verdict(console: Console, patch_id: int, verdict: Verdict) -> None:
     console.print(table)
     if verdict.word == "inconclusive":
         console.print("Too few disagreements to tell: the loss may or may not exceed the bound. Use more --shots.")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A training, for example configs/train_d7_cpu.toml.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the output folder.")] = False,
+    set_: SetOption = None,
+) -> None:
+    """Train a predecoder, measure it, and write weights, ONNX and model card. SIGTERM or Ctrl-C: a checkpoint."""
+    try:
+        from rtqec.training.config import load_train_config
+        from rtqec.training.run import train as train_network
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "rtqec train", f"needs {error.name}, which is not installed.",
+            "Networks are trained with PyTorch, which the daemon never needs.", "pip install 'rtqec[train]'",
+        ) from error  # fmt: skip
+    train_network(load_train_config(config, set_ or []), resume, Console(soft_wrap=not sys.stdout.isatty()))
 
 
 @app.command(name="install-systemd")

@@ -147,6 +147,8 @@ class PredecodeTable(_Table):
     threads: Annotated[int, Field(ge=0, le=256)] = 1
     threshold: Annotated[float, Field(ge=-100, le=100)] | Literal["card"] = "card"
     timeout_us: PositiveTime | Literal["auto"] = "auto"
+    build_engine: bool = True
+    gpu_index: Annotated[int, Field(ge=0, le=63)] = 0
 
 
 class ControlTable(_Table):

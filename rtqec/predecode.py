@@ -19,7 +19,7 @@ from rtqec.device.engine import ChunkShape, Engine, EngineError, NullEngine
 from rtqec.errors import FaultError
 from rtqec.kernels.filter import finish_chunks, prepare_chunks
 from rtqec.kernels.native import entry_of
-from rtqec.kernels.records import CHUNK, FILTER, FILTER_PAST
+from rtqec.kernels.records import ANSWERED, CHUNK, FILTER, FILTER_PAST, PathCounter
 from rtqec.neural.effects import Effects
 from rtqec.neural.layout import GridLayout
 from rtqec.ring import Ring
@@ -51,7 +51,6 @@ class Predecode:
 
     Attributes:
         check_every: One call in so many is checked: what is left is what came, less what the answers flip.
-        failures: Calls that the engine has failed.
 
     Args:
         streams: The lane's patches.
@@ -69,7 +68,6 @@ class Predecode:
         self._streams, self._timeout_ns = streams, timeout_ns
         self._engine: Engine | None = None
         self._busy = False
-        self.failures = 0
         self.check_every = CHECK_EVERY
         self.shape = shape
         self._records = np.zeros(shape.chunks, CHUNK)
@@ -93,7 +91,7 @@ class Predecode:
         """Compile, on an empty batch."""
         batch.count = 0
         self._prepare = entry_of(prepare_chunks, *self._prepare_args(batch))
-        self._finish = entry_of(finish_chunks, *self._finish_args(batch, 0, False, 0, False))
+        self._finish = entry_of(finish_chunks, *self._finish_args(batch, 0, ANSWERED, 0, False))
 
     def open(self, engine: Engine) -> None:
         """Go on with an engine. It may have threads, so that a process is forked before."""
@@ -119,33 +117,33 @@ class Predecode:
         if not num_chunks:
             return
         started = time.perf_counter_ns()
-        answered = self._ask(num_chunks)
+        outcome = self._ask(num_chunks)
         took_ns = time.perf_counter_ns() - started
         self._calls += 1
         check = self._calls % self.check_every == 0
-        if not self._finish(*self._finish_args(batch, num_chunks, answered, took_ns, check)):
+        if not self._finish(*self._finish_args(batch, num_chunks, outcome, took_ns, check)):
             raise FaultError("the predecoder left something else than what came, less what its answers flip.")
 
-    def _ask(self, num_chunks: int) -> bool:
-        """Whether the engine has answered in time."""
+    def _ask(self, num_chunks: int) -> int:
+        """What became of the call: `ANSWERED`, or the counter of the cause."""
         engine = self._engine
         if engine is None:
-            return False
+            return PathCounter.BYPASSED_MISSING
         try:
             if self._busy:
                 # The call before was given up; its answers are nobody's.
                 if not engine.wait(0):
-                    return False
+                    return PathCounter.BYPASSED_LATE
                 self._busy = False
+                engine.take()
             engine.enqueue(num_chunks)
             if not engine.wait(self._timeout_ns):
                 self._busy = True
-                return False
+                return PathCounter.BYPASSED_LATE
             engine.take()
         except EngineError:
-            self.failures += 1
-            return False
-        return True
+            return PathCounter.BYPASSED_FAILED
+        return ANSWERED
 
     def _prepare_args(self, batch: WindowBatch) -> tuple[Any, ...]:
         return (
@@ -153,11 +151,11 @@ class Predecode:
         )  # fmt: skip
 
     def _finish_args(
-        self, batch: WindowBatch, num_chunks: int, answered: bool, took_ns: int, check: bool
+        self, batch: WindowBatch, num_chunks: int, outcome: int, took_ns: int, check: bool
     ) -> tuple[Any, ...]:
         return (
             self._streams.streams, self._streams.shelf, self._maps, self._chunks, batch.windows, num_chunks,
-            batch.rows_b8, self._before_b8, self._span_counts, int(answered), took_ns, int(check),
+            batch.rows_b8, self._before_b8, self._span_counts, int(outcome), took_ns, int(check),
         )  # fmt: skip
 
 

@@ -141,7 +141,9 @@ def chunk_shape(config: Config, plans: list[Plan], filters: list[PatchFilter], c
 
 def engine_options(config: Config, table: PredecodeTable) -> EngineOptions:
     """What is asked of the engine."""
-    return EngineOptions(table.precision, table.threads, config.cache_dir / "engines")
+    return EngineOptions(
+        table.precision, table.threads, config.cache_dir / "engines", table.build_engine, table.gpu_index
+    )
 
 
 def _check_window(plan: Plan, halo: int, card: ModelCard) -> None:

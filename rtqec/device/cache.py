@@ -113,7 +113,7 @@ class EngineCache:
             _replace(path, json.dumps(manifest, sort_keys=True).encode() + b"\n" + engine)
         except OSError as error:
             raise refusal(
-                "[predecoder] cache_folder",
+                "[service] cache_dir",
                 f"is {self.folder}, which cannot be written: {error.strerror}.",
                 "Built engines are kept there, so that a start does not build them again.",
                 "Make it writable for the daemon's user, or name another folder.",
@@ -174,7 +174,7 @@ def read_model(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise refusal(
-            "[predecoder] model",
+            "[predecode] model",
             f"is {path}, which cannot be read: {error.strerror}.",
             "An engine runs a network that was exported to ONNX.",
             "Name a model of `rtqec train`, or one that is shipped with the package.",

@@ -62,7 +62,7 @@ def choose_kind(options: EngineOptions) -> EngineKind:
     if importlib.util.find_spec("openvino") is not None:
         return "openvino"
     raise refusal(
-        "[predecoder] engine",
+        "[predecode] engine",
         'is "auto", but neither TensorRT with a GPU nor OpenVINO is there.',
         f"OpenVINO is not installed, and TensorRT: {without_gpu}",
         "pip install 'rtqec[cpu]' for this CPU, or 'rtqec[gpu]' for an NVIDIA GPU.",

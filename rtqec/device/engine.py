@@ -54,6 +54,9 @@ class ChunkShape:
 class Engine(Protocol):
     """What runs a network.
 
+    A call is enqueued, waited for until it is done, and taken; then the next one. One that was given up as late is
+    waited for and taken as well, whatever it says.
+
     Attributes:
         name: What it is, for logs and metrics: library, version, precision, device.
         shape: Of its calls.
@@ -79,7 +82,7 @@ class Engine(Protocol):
         """Begin a call on the first `count` chunks.
 
         Raises:
-            EngineError: It does not run.
+            EngineError: It does not run, or the call before has not been taken.
         """
 
     def wait(self, timeout_ns: int) -> bool:
@@ -138,6 +141,8 @@ class ScriptedEngine(NullEngine):
 
     def enqueue(self, count: int) -> None:
         """Note how many chunks there are, and whether this call will be late."""
+        if self._count:
+            raise EngineError("a call was enqueued while another is under way")
         self._count = count
         self._is_late = self._late() if self._late is not None else False
 
@@ -151,7 +156,8 @@ class ScriptedEngine(NullEngine):
 
     def take(self) -> None:
         """Run the function."""
+        count, self._count = self._count, 0
         try:
-            self.logits[: self._count] = self._script(self.volume[: self._count], self.inside[: self._count])
+            self.logits[:count] = self._script(self.volume[:count], self.inside[:count])
         except Exception as error:
             raise EngineError(f"the script failed: {error!r}") from error

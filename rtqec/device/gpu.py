@@ -45,7 +45,7 @@ def cupy() -> Any:
         return importlib.import_module("cupy")
     except ImportError as error:
         raise refusal(
-            "[predecoder] engine",
+            "[predecode] engine",
             f"needs a GPU, but CuPy cannot be imported: {error}.",
             "Memory, streams and graphs of the GPU are CuPy's.",
             "pip install 'rtqec[gpu]'",
@@ -73,7 +73,7 @@ def find_gpu(index: int) -> Gpu:
 def _no_gpu(index: int, why: str) -> EngineError:
     """The refusal where there is no GPU."""
     return refusal(
-        "[predecoder] gpu_index",
+        "[predecode] gpu_index",
         f"is {index}, but there is no such GPU: {why}.",
         "This engine runs on an NVIDIA GPU and nowhere else.",
         'Install the driver, or set engine = "openvino".',

@@ -44,7 +44,7 @@ def _openvino() -> Any:
         openvino: Any = importlib.import_module("openvino")
     except ImportError as error:
         raise refusal(
-            "[predecoder] engine",
+            "[predecode] engine",
             f'is "openvino", which cannot be imported: {error}.',
             "The network runs on the CPU through OpenVINO, which is not part of a plain installation.",
             "pip install 'rtqec[cpu]'",
@@ -128,7 +128,7 @@ class OpenVINOEngine:
             return "bfloat16" if has_bfloat16 else "float32"
         if wanted not in _HINTS or (wanted == "bfloat16" and not has_bfloat16):
             raise refusal(
-                "[predecoder] precision",
+                "[predecode] precision",
                 f'is "{wanted}", but OpenVINO on this CPU computes in float32{" or bfloat16" * has_bfloat16}.',
                 "bfloat16 needs avx512_bf16 or amx_bf16; float16 is for GPUs.",
                 'Set precision = "auto".',
@@ -169,7 +169,7 @@ class OpenVINOEngine:
                 cache.store(fields, stream.getvalue())
         except RuntimeError as error:
             raise refusal(
-                "[predecoder] model", f"is {path}, which OpenVINO {version} does not take.", str(error).strip(),
+                "[predecode] model", f"is {path}, which OpenVINO {version} does not take.", str(error).strip(),
                 "Export it again with `rtqec train`, or set another engine.",
             ) from error  # fmt: skip
         return compiled
@@ -181,7 +181,7 @@ class OpenVINOEngine:
         found = tuple(read.output("logits").shape)
         if found != (1, *self.shape.logits[1:]):
             raise refusal(
-                "[predecoder] model",
+                "[predecode] model",
                 f"is {path}, which answers {found} for one chunk, and {(1, *self.shape.logits[1:])} is asked for.",
                 "Answers per cell are part of the layout that reads them.",
                 "Name a model of the wanted family.",

@@ -9,7 +9,7 @@ def refusal(where: str, found: str, reason: str, remedy: str) -> EngineError:
     """An engine that cannot be had.
 
     Args:
-        where: The key, as `[predecoder] engine`, or the file.
+        where: The key, as `[predecode] engine`, or the file.
         found: What is wrong with its value, including the value and the bound.
         reason: Why that cannot work.
         remedy: What to do instead.

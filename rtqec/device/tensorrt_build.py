@@ -72,7 +72,7 @@ def library() -> Library:
             continue
         return Library(name, module, _make_logger(module))
     raise refusal(
-        "[predecoder] engine",
+        "[predecode] engine",
         f'is "tensorrt", but neither of its modules can be imported: {"; ".join(reasons)}.',
         "TensorRT is not part of a plain installation.",
         "pip install 'rtqec[gpu]', or set another engine.",
@@ -146,7 +146,7 @@ def built(path: Path, shape: ChunkShape, options: EngineOptions, gpu: Gpu | None
             return kept, fields
     if not options.build:
         raise refusal(
-            "[predecoder] build_engine",
+            "[predecode] build_engine",
             f"is false, and {options.cache_folder} has no engine for {path} on {wanted['gpu']}.",
             "Building takes seconds to minutes, which a lane may not have.",
             "Build it ahead with `rtqec engine build`, or set build_engine = true.",
@@ -162,7 +162,7 @@ def fields_of(path: Path, shape: ChunkShape, options: EngineOptions, gpu: Gpu | 
     trt = library()
     if gpu is None and not trt.is_portable:
         raise refusal(
-            "[predecoder] engine",
+            "[predecode] engine",
             f'is "tensorrt" of the module {trt.name} {trt.version}, and there is no GPU to build for.',
             f"{trt.name} builds on the GPU that will run the engine.",
             "Build on that machine, or install tensorrt-rtx-cu13, which builds without one.",
@@ -192,7 +192,7 @@ def _fix_shapes(path: Path, network: Any, shape: ChunkShape) -> None:
     found = tuple(outputs["logits"].shape)
     if found != shape.logits:
         raise refusal(
-            "[predecoder] model",
+            "[predecode] model",
             f"is {path}, which answers {found}, and {shape.logits} is asked for.",
             "Answers per cell are part of the layout that reads them.",
             "Name a model of the wanted family.",
@@ -207,7 +207,7 @@ def _check_precision(path: Path, module: Any, network: Any, wanted: str) -> None
     found = sorted(names.get(kind, str(kind)) for kind in types)
     if wanted not in ("auto", *found):
         raise refusal(
-            "[predecoder] precision",
+            "[predecode] precision",
             f'is "{wanted}", but the convolutions of {path} are {", ".join(found)}.',
             "TensorRT computes in the precision that the model carries.",
             f'Export the model in {wanted}, or set precision = "auto".',
@@ -218,6 +218,6 @@ def _refused(path: Path, why: str) -> EngineError:
     """The refusal of a model that TensorRT does not take."""
     trt = library()
     return refusal(
-        "[predecoder] model", f"is {path}, which {trt.name} {trt.version} does not take.", why,
+        "[predecode] model", f"is {path}, which {trt.name} {trt.version} does not take.", why,
         "Export it again with `rtqec train`, or set another engine.",
     )  # fmt: skip

@@ -178,7 +178,7 @@ def _not_here(trt: Library, gpu: Gpu, runtime: Any, engine: bytes) -> EngineErro
         flags = int(diagnose(engine)[1])
         why += "".join(f"; {name}" for name, flag in causes.items() if flags & int(flag))
     return refusal(
-        "[predecoder] engine",
+        "[predecode] engine",
         f'is "tensorrt", but {trt.name} {trt.version} does not run on {gpu.name} '
         f"(compute capability {gpu.compute_capability}).",
         why,

@@ -42,7 +42,7 @@ def torch_engine(model: Path, shape: ChunkShape, options: EngineOptions | None =
         place = "gpu" if torch.cuda.is_available() else "cpu"
     if place == "gpu" and not torch.cuda.is_available():
         raise refusal(
-            "[predecoder] engine",
+            "[predecode] engine",
             f'is "torch" on a GPU, but PyTorch {torch.__version__} finds none.',
             "The GPU needs NVIDIA's driver and a PyTorch that was built for CUDA.",
             'Install both, or set engine = "openvino".',
@@ -193,7 +193,7 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise refusal(
-            "[predecoder] engine",
+            "[predecode] engine",
             f'is "torch", which cannot be imported: {error}.',
             "PyTorch and the networks' modules are not part of a plain installation.",
             "pip install 'rtqec[train]', or set another engine.",
@@ -208,12 +208,12 @@ def _load(path: Path, shape: ChunkShape) -> Any:
         spec, state = export.read_onnx(path)
     except export.ModelFileError as error:
         raise refusal(
-            "[predecoder] model", f"is {path}, which PyTorch cannot run.", str(error),
+            "[predecode] model", f"is {path}, which PyTorch cannot run.", str(error),
             "Name a model of `rtqec train`, or set another engine.",
         ) from error  # fmt: skip
     if spec.outputs != shape.outputs:
         raise refusal(
-            "[predecoder] model",
+            "[predecode] model",
             f"is {path}, which gives {spec.outputs} answers per cell, and {shape.outputs} are asked for.",
             "Answers per cell are part of the layout that reads them.",
             "Name a model of the wanted family.",
@@ -229,7 +229,7 @@ def _choose_precision(wanted: str, best: str, possible: tuple[str, ...], place: 
         return best
     if wanted not in possible:
         raise refusal(
-            "[predecoder] precision",
+            "[predecode] precision",
             f'is "{wanted}", but PyTorch on {place} is run in {" or ".join(possible)}.',
             "float16 on a CPU is slower than float32.",
             'Set precision = "auto".',

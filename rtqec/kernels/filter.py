@@ -20,7 +20,7 @@ import numpy as np
 
 from rtqec.kernels.histogram import bin_of
 from rtqec.kernels.native import compiled
-from rtqec.kernels.records import PLACE_AHEAD, PathCounter, Span
+from rtqec.kernels.records import ANSWERED, PLACE_AHEAD, PathCounter, Span
 from rtqec.kernels.shot import HELD, slot_at
 from rtqec.wire import Reason
 
@@ -281,12 +281,12 @@ def prepare_chunks(streams: Any, maps: Any, chunks: Any, pasts: Any, raw_b8: Any
 
 @compiled
 def finish_chunks(streams: Any, shelf: Any, maps: Any, chunks: Any, windows: Any, num_chunks: Any, rows: Any,
-                  before_b8: Any, span_counts: Any, answered: Any, took_ns: Any, check: Any) -> Any:  # fmt: skip
+                  before_b8: Any, span_counts: Any, outcome: Any, took_ns: Any, check: Any) -> Any:  # fmt: skip
     """Restate the rounds that have answers, gather their windows again, and say of the others that they have none.
 
     Args:
         before_b8: uint8, scratch.
-        answered: Whether the engine answered in time; else every round goes on raw.
+        outcome: `ANSWERED`, or the counter of the cause for which every round goes on raw.
         took_ns: How long its call took.
         check: Whether to check what was done; see `is_restated`.
 
@@ -305,9 +305,12 @@ def finish_chunks(streams: Any, shelf: Any, maps: Any, chunks: Any, windows: Any
         place, state, sieve, counts = places[p], states[p], filters[p], counters[p]
         layer = first - window.start + sieve.halo
         span_counts[p, Span.ENGINE, bin_of(took_ns)] += 1
-        if not answered or has_nan(logits[k], layer, layer + stop - first):
+        cause = outcome
+        if cause == ANSWERED and has_nan(logits[k], layer, layer + stop - first):
+            cause = PathCounter.BYPASSED_NAN
+        if cause != ANSWERED:
             state.filtered = max(state.filtered, window.commit_stop)
-            counts[PathCounter.WINDOWS_BYPASSED] += 1
+            counts[cause] += 1
             window.rung = steps[patches[p].step_offset + 1].rung
             window.reason = Reason.ENGINE
             continue

@@ -285,6 +285,9 @@ from which round on they are whole: 0 where the shot's true beginning is known."
 CHUNK = record(("window", "i8"), ("first", "i8"), ("stop", "i8"))
 """One chunk of a call: the window of the batch that it belongs to, and the rounds that it answers."""
 
+ANSWERED = -1
+"""What became of a call of the engine, where it is not the counter of those that were bypassed."""
+
 PLACE_LIVE, PLACE_AHEAD, PLACE_BEHIND = 0, 1, 2
 """`WINDOW_SLOT.place`: decoded when it closed; answered by holding, decoded later; decoded later, an amendment."""
 
@@ -375,13 +378,19 @@ class PathCounter(IntEnum):
     BACKLOG = 18
     """The rounds that waited when it looked last; no sum."""
     ROUNDS_PREDECODED = 19
-    WINDOWS_BYPASSED = 20
-    """Windows that went on without the network, although it was their turn: it was late, failed, or is missing."""
-    EVENTS_FOUND = 21
+    BYPASSED_MISSING = 20
+    """Windows that went on without the network, although it was their turn: there is no engine."""
+    BYPASSED_LATE = 21
+    """The engine was late, or still busy with a call that had been given up."""
+    BYPASSED_FAILED = 22
+    """The engine's call failed."""
+    BYPASSED_NAN = 23
+    """It answered what is no number."""
+    EVENTS_FOUND = 24
     """Detection events of the own kind in the rounds that were predecoded."""
-    EVENTS_LEFT = 22
+    EVENTS_LEFT = 25
     """Of those rounds, what the network has left to be matched."""
-    PREDECODINGS_CHECKED = 23
+    PREDECODINGS_CHECKED = 26
     """Windows of which it was checked that what is left is what came, less what the answers flip."""
-    PREDECODINGS_WRONG = 24
+    PREDECODINGS_WRONG = 27
     """Of those, where it was not: a broken invariant."""

@@ -50,7 +50,6 @@ _COUNTERS = (
     ("seam_detectors", "seam_detectors", "Detectors that committed errors flipped in later windows."),
     ("rounds_held", "rounds_held", "Rounds that were answered without having been decoded, although they had come."),
     ("rounds_predecoded", "rounds_predecoded", "Rounds that went through the network."),
-    ("windows_bypassed", "windows_bypassed", "Windows whose turn it was, but the network was late, failed or missing."),
     ("predecoder_events_found", "events_found", "Detection events in the rounds that went through the network."),
     ("predecoder_events_left", "events_left", "Of those rounds, what the network left to be matched."),
     ("predecodings_checked", "predecodings_checked", "Windows of which it was checked what the network did."),
@@ -61,6 +60,7 @@ _COUNTERS = (
 """Counters of a patch: metric without prefix, its name in `Counts.by_name`, help."""
 
 _SHOTS_DAMAGED = {"truncated": "shots_truncated", "headless": "shots_headless", "timed_out": "shots_timed_out"}
+_BYPASSED = {cause: f"bypassed_{cause}" for cause in ("missing", "late", "failed", "nan")}
 _SOURCE_CHANGES = {"restart": "restarts", "resync": "resyncs"}
 
 _SPANS = (
@@ -176,6 +176,7 @@ def _counter_metrics(patches: tuple[PatchReading, ...]) -> Iterator[Metric]:
     for metric, label, causes, text in (
         ("messages_dropped", "cause", {cause: cause for cause in DROP_CAUSES}, "Messages that were dropped, by cause."),
         ("shots_damaged", "cause", _SHOTS_DAMAGED, "Shots that began or ended badly, by cause."),
+        ("windows_bypassed", "cause", _BYPASSED, "Windows that went on without the network, whose turn it was."),
         ("source_changes", "kind", _SOURCE_CHANGES, "How often the source came back, with a new epoch or without."),
     ):
         counter = CounterMetricFamily(f"rtqec_{metric}", text, labels=["patch", label])

@@ -1,0 +1,1 @@
+"""Training networks: the only door to PyTorch (extra `train`). `rtqec train` runs it; the daemon never imports it."""
