@@ -16,6 +16,7 @@ from rich.table import Table
 from rtqec import __version__, log
 from rtqec.config import load_config
 from rtqec.curve import load_client_keys
+from rtqec.engine_commands import engine_app
 from rtqec.errors import ConfigError, ExitCode, RtqecError
 from rtqec.service.ask import ask as ask_daemon
 from rtqec.service.audit_commands import audit_app
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
+app.add_typer(engine_app, name="engine")
 
 ConfigArgument = Annotated[Path, typer.Argument(help="A configuration, for example configs/d5_memory_z.toml.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: table.key=value. Repeatable.")]

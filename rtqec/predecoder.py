@@ -8,7 +8,7 @@ from structlog.typing import FilteringBoundLogger
 
 from rtqec.batch import Streams
 from rtqec.config import Config, PredecodeTable
-from rtqec.device.choose import make_engine
+from rtqec.device.choose import choose_kind, make_engine
 from rtqec.device.engine import ChunkShape, Engine, EngineError
 from rtqec.device.options import EngineOptions
 from rtqec.errors import ConfigError
@@ -23,6 +23,7 @@ from rtqec.units import ns_from_us
 
 SHIPPED = Path(__file__).parent / "models"
 """Networks that come with the package."""
+HALF_SUFFIX = ".fp16.onnx"
 _TIMEOUT_PART = 0.75
 """Of the budget: an engine that has not answered by then leaves time for matching without it."""
 
@@ -38,14 +39,9 @@ def make_predecode(
     table = config.predecode
     if table.model is None:
         return None
-    _, card = find_model(config, table.model)
-    spec = card.network.spec
-    filters = []
-    for plan in plans:
-        _check_window(plan, spec.halo, card)
-        effects = effects_of(plan, card.frame)
-        threshold = threshold_of(table, card, plan)
-        filters.append(patch_filter(effects, spec.halo, threshold, threshold))
+    folder, card = find_model(config, table.model)
+    network_file(folder, card, table.engine, table.precision)
+    filters = patch_filters(table, card, plans)
     budget_us = min(patch.budget_us or config.deadline.budget_us for patch in config.patch)
     timeout_us = _TIMEOUT_PART * budget_us if table.timeout_us == "auto" else table.timeout_us
     return Predecode(
@@ -53,13 +49,28 @@ def make_predecode(
     )
 
 
+def patch_filters(table: PredecodeTable, card: ModelCard, plans: list[Plan]) -> list[PatchFilter]:
+    """What the predecoder of each patch is.
+
+    Raises:
+        ConfigError: The network does not fit a patch.
+    """
+    halo = card.network.spec.halo
+    filters = []
+    for plan in plans:
+        _check_window(plan, halo, card)
+        threshold = threshold_of(table, card, plan)
+        filters.append(patch_filter(effects_of(plan, card.frame), halo, threshold, threshold))
+    return filters
+
+
 def open_engine(config: Config, stage: Predecode, log: FilteringBoundLogger) -> None:
     """Make the engine of a lane's stage. One that cannot be made is said aloud, and every window goes on without it."""
     table = config.predecode
     assert table.model is not None
-    path, card = find_model(config, table.model)
+    folder, card = find_model(config, table.model)
     try:
-        engine: Engine = make_engine(table.engine, path, stage.shape, engine_options(config, table))
+        engine = load_engine(config, folder, card, stage.shape)
         engine.warm()
     except EngineError as error:
         log.error("predecoder_missing", model=card.name, engine=table.engine, error=str(error))
@@ -68,11 +79,45 @@ def open_engine(config: Config, stage: Predecode, log: FilteringBoundLogger) -> 
     log.info("predecoder", model=card.name, engine=engine.name, layers=stage.shape.layers, chunks=stage.shape.chunks)
 
 
-def find_model(config: Config, model: str) -> tuple[Path, ModelCard]:
-    """The ONNX file of the configured model, and its card: a name of a shipped one, or the path of a card.
+def load_engine(config: Config, folder: Path, card: ModelCard, shape: ChunkShape) -> Engine:
+    """Build or load the configured engine.
 
     Raises:
-        ConfigError: There is no such model, or its files are not those of its card.
+        ConfigError: The network's file is not that of its card.
+        EngineError: The engine cannot be had.
+    """
+    table = config.predecode
+    options = EngineOptions(
+        table.precision, table.threads, config.cache_dir / "engines", table.build_engine, table.gpu_index
+    )
+    kind = choose_kind(options) if table.engine == "auto" else table.engine
+    return make_engine(kind, network_file(folder, card, kind, table.precision), shape, options)
+
+
+def network_file(folder: Path, card: ModelCard, kind: str, precision: str) -> Path:
+    """The ONNX file for an engine. TensorRT computes in the precision that the file carries, and is quickest in half.
+
+    Raises:
+        ConfigError: There is none, or it is not that of its card.
+    """
+    half = kind == "tensorrt" and precision in ("auto", "float16")
+    names = [record.name for record in card.onnx if record.name.endswith(HALF_SUFFIX) == half]
+    names += [record.name for record in card.onnx if record.name not in names]
+    if not names:
+        raise ConfigError(
+            "[predecode] model", f"is {card.name}, whose card has no ONNX file.", "Engines are built from it.",
+            "Export the model again with rtqec train.",
+        )  # fmt: skip
+    path = folder / names[0]
+    card.check_file(path)
+    return path
+
+
+def find_model(config: Config, model: str) -> tuple[Path, ModelCard]:
+    """The folder and the card of the configured model: a name of a shipped one, or the path of a card.
+
+    Raises:
+        ConfigError: There is no such model.
     """
     shipped = SHIPPED / f"{model}.json"
     if not model.endswith(".json"):
@@ -86,15 +131,7 @@ def find_model(config: Config, model: str) -> tuple[Path, ModelCard]:
         path = shipped
     else:
         path = config.path("[predecode] model", model)
-    card = read_card(path)
-    if not card.onnx:
-        raise ConfigError(
-            "[predecode] model", f"names {path}, whose card has no ONNX file.", "Engines are built from it.",
-            "Export the model again with rtqec train.",
-        )  # fmt: skip
-    network = path.with_name(card.onnx[0].name)
-    card.check_file(network)
-    return network, card
+    return path.parent, read_card(path)
 
 
 def effects_of(plan: Plan, frame: Frame) -> Effects:
@@ -137,13 +174,6 @@ def chunk_shape(config: Config, plans: list[Plan], filters: list[PatchFilter], c
     layers = max(plan.window.rounds for plan in plans) + card.network.spec.halo
     chunks = min(len(plans), config.lane.batch_windows)
     return ChunkShape(chunks, layers, distances.pop(), card.network.outputs)
-
-
-def engine_options(config: Config, table: PredecodeTable) -> EngineOptions:
-    """What is asked of the engine."""
-    return EngineOptions(
-        table.precision, table.threads, config.cache_dir / "engines", table.build_engine, table.gpu_index
-    )
 
 
 def _check_window(plan: Plan, halo: int, card: ModelCard) -> None:

@@ -85,7 +85,7 @@ def write_model(
     points: tuple[PointRecord, ...],
     origin: str,
 ) -> ModelCard:
-    """Write NAME.safetensors, NAME.onnx, NAME.json and NAME.md."""
+    """Write NAME.safetensors, NAME.onnx, NAME.fp16.onnx, NAME.json and NAME.md."""
     name = config.output.name
     weights, onnx = save_model(folder, name, spec, module)
     card = ModelCard(
@@ -96,7 +96,7 @@ def write_model(
         frame=spec.frame,
         network=NetworkRecord.of(spec),
         weights=weights,
-        onnx=(onnx,),
+        onnx=onnx,
         training=training,
         points=points,
     )

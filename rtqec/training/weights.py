@@ -18,14 +18,20 @@ from rtqec.training.export import METADATA_KEY, ModelFileError, spec_from_json, 
 from rtqec.training.module import make_module
 
 
-def save_model(folder: Path, name: str, spec: NetworkSpec, module: nn.Module) -> tuple[FileRecord, FileRecord]:
-    """Write `name`.safetensors and `name`.onnx; returns both, with their digests."""
+def save_model(
+    folder: Path, name: str, spec: NetworkSpec, module: nn.Module
+) -> tuple[FileRecord, tuple[FileRecord, ...]]:
+    """Write `name`.safetensors, and as ONNX `name`.onnx (float32) and `name`.fp16.onnx, for engines that compute in the
+    precision that the file carries; returns their digests.
+    """
     state = {key: tensor.detach().float().cpu().contiguous() for key, tensor in module.state_dict().items()}
-    weights, onnx = folder / f"{name}.safetensors", folder / f"{name}.onnx"
+    weights = folder / f"{name}.safetensors"
+    single, half = folder / f"{name}.onnx", folder / f"{name}.fp16.onnx"
     # Not `save_file`: what it writes only its owner may read, and a daemon is somebody else.
     weights.write_bytes(save(state, {METADATA_KEY: json.dumps(asdict(spec), sort_keys=True)}))
-    write_onnx(onnx, spec, module)
-    return _record(weights), _record(onnx)
+    write_onnx(single, spec, module)
+    write_onnx(half, spec, module, "float16")
+    return _record(weights), (_record(single), _record(half))
 
 
 def _record(path: Path) -> FileRecord:
