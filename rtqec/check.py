@@ -16,9 +16,11 @@ from rtqec.batch import Streams
 from rtqec.commit import Commit
 from rtqec.config import Config, LadderTable
 from rtqec.kernels.records import HEAD, SLOT_LAST, TAIL
+from rtqec.log import get_logger
 from rtqec.match import Match
 from rtqec.pipeline import Pipeline
 from rtqec.plan import Plan
+from rtqec.predecoder import find_model, make_predecode, open_engine, patch_filters
 from rtqec.publish import Publish
 from rtqec.ring import Ring
 from rtqec.telemetry import TelemetryBlock
@@ -34,8 +36,10 @@ _RING_SHOTS = 8
 """Shots are laid in whole; more room than that is what a backlog would need."""
 
 
-def path_cost_us(plan: Plan) -> float:
+def path_cost_us(plan: Plan, config: Config | None = None) -> float:
     """Time that the path needs per round of one patch, us: gather, match, commit, publish; all stages as they run.
+
+    With the predecoder of a configuration, if one is given and has one. An engine that cannot be had costs nothing.
 
     Rounds are sampled from the plan's own error model and laid into the ring as ingest would; windows are decoded
     one by one, as they close in a stream that keeps up.
@@ -47,7 +51,11 @@ def path_cost_us(plan: Plan) -> float:
     context = zmq.Context()
     with TemporaryDirectory() as folder, context.socket(zmq.PUSH) as socket:
         telemetry = TelemetryBlock.create(Path(folder) / "check.telemetry", [0], _JOURNAL)
-        streams = Streams([plan], [0], [_NEVER_LATE_US], LadderTable(fallbacks=[]), ring, telemetry)
+        predecodes = config is not None and config.predecode.model is not None
+        streams = Streams(
+            [plan], [0], [_NEVER_LATE_US], LadderTable(fallbacks=[]), ring, telemetry, predecodes=predecodes
+        )
+        predecode = make_predecode(config, [plan], streams, ring, telemetry) if config is not None else None
         pipeline = Pipeline(
             streams,
             ring,
@@ -56,8 +64,11 @@ def path_cost_us(plan: Plan) -> float:
             Commit(streams, telemetry),
             Publish(socket, streams, telemetry),
             1,
+            predecode,
         )
         pipeline.warm()
+        if config is not None and predecode is not None:
+            open_engine(config, predecode, get_logger())
         rounds = took_ns = 0
         while took_ns < _MEASURE_NS:
             _lay_shot(ring, plan, layers_b8[rounds // num_rounds % _SHOTS], rounds // num_rounds)
@@ -91,9 +102,11 @@ def print_plans(console: Console, config: Config, plans: list[Plan]) -> bool:
     """
     costs: dict[str, float] = {}
     total = 0.0
+    if config.predecode.model is not None:
+        console.print(_predecoder_line(config, plans), highlight=False)
     for patch, plan in zip(config.patch, plans, strict=True):
         if plan.digest not in costs:
-            costs[plan.digest] = path_cost_us(plan)
+            costs[plan.digest] = path_cost_us(plan, config)
         total += costs[plan.digest]
         console.print(_plan_table(patch.id, plan, costs[plan.digest]))
     period = config.feed.round_period_us
@@ -108,6 +121,22 @@ def print_plans(console: Console, config: Config, plans: list[Plan]) -> bool:
         console.print("Use a larger \\[window] commit_rounds (fewer decoded rounds per committed round), "
                       "fewer patches per lane, or a smaller distance.")  # fmt: skip
     return keeps_up
+
+
+def _predecoder_line(config: Config, plans: list[Plan]) -> str:
+    """What goes before matching.
+
+    Raises:
+        ConfigError: The network does not fit a patch.
+    """
+    assert config.predecode.model is not None
+    _, card = find_model(config, config.predecode.model)
+    thresholds = sorted({one.threshold_data for one in patch_filters(config.predecode, card, plans)})
+    spec = card.network.spec
+    return (
+        f"predecoder {card.name}: {spec.num_parameters:,} parameters, looks {spec.halo} rounds ahead, threshold "
+        f"{', '.join(f'{threshold:g}' for threshold in thresholds)}"
+    )
 
 
 def _plan_table(patch_id: int, plan: Plan, cost_us: float) -> Table:
