@@ -31,6 +31,11 @@ def effects_of(plan: Plan, num_layers: int, frame: Frame = "own") -> Effects:
     return Effects(layout, num_layers, logical_cells(found, layout, plan.rounds.num_rounds))
 
 
+def never(volume: NDArray[np.float32], inside: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A network that answers nothing."""
+    return np.full((len(volume), 2, *volume.shape[2:]), -1, np.float32)
+
+
 def integer_network(seed: int, halo: int, outputs: int, yes: float = 0.1) -> Script:
     """A network of whole numbers: `halo` layers of random kernels, 3 wide, and a table of what is yes.
 

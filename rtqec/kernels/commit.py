@@ -152,6 +152,8 @@ def commit_windows(streams: Any, models: Any, seam: Any, resets: Any, windows: A
         if matched[i]:
             model = models[window.model]
             flips = answer_flips(answers, i, model.num_observables)
+            if patch.predecodes:
+                flips ^= committed_flips(place, state, slots, window)
             counts[PathCounter.SEAM_DETECTORS] += carry_seam(
                 place, state, model, seam, answers, i, window.commit_stop, ring_b8
             )
@@ -160,8 +162,6 @@ def commit_windows(streams: Any, models: Any, seam: Any, resets: Any, windows: A
             window.rung = Rung.HOLD
             window.guessed = 1
             counts[PathCounter.UNEXPLAINED] += 1
-        if patch.predecodes and window.place != PLACE_AHEAD:
-            flips ^= committed_flips(place, state, slots, window)
         if window.guessed:
             taint(cursor, window)
         cursor.frame ^= flips

@@ -21,6 +21,7 @@ from tests.harness import (
     slow_decoder,
     with_header,
 )
+from tests.predecoders import SlowPredecode, integer_network, never, predecoder
 
 NUM_SHOTS = 4
 LEAP_ROUNDS = 1_000_000
@@ -81,7 +82,7 @@ class Stream:
                 self.whole -= {shot_id}
         del self.messages[:num_messages]
 
-    def check(self, corrections: np.ndarray, counts: dict[str, int], same_cuts: bool) -> None:
+    def check(self, corrections: np.ndarray, counts: dict[str, int], same_cuts: bool, matched_alone: bool) -> None:
         """All shots are covered; those that came whole, and were not given up, are decoded as if nothing had been."""
         shots = check_cover(corrections)
         layers_b8 = self.piece.layers_b8(self.shots)
@@ -103,6 +104,8 @@ class Stream:
                 # The readout is no bulk round: whoever looks at it ends the shot.
                 assert (ends < shot.through).all()
                 assert not (mine["flags"] & (CorrectionFlag.OPEN_PAST | CorrectionFlag.LOSSY)).any()
+                if not matched_alone:
+                    continue
                 assert slow_decoder(self.plan).replay(layers_b8[shot.shot_id], mine) == []
                 assert not same_cuts or shot.frame == expected[shot.shot_id]
 
@@ -145,21 +148,28 @@ SCRIPT = st.lists(st.tuples(st.integers(0, 24), st.integers(0, 24), st.integers(
 @given(
     fates=st.tuples(FATES, FATES), script=SCRIPT, ring_rounds=st.sampled_from([32, 64]), slack=st.integers(0, 20),
     num_rounds=st.integers(14, 40), rounds_per_message=st.integers(1, 3), catch_up=st.booleans(),
+    network=st.sampled_from(["none", "silent", "talkative"]),
 )  # fmt: skip
 def test_every_round_is_answered_once_and_held_ones_are_amended(
     tmp_path_factory: pytest.TempPathFactory, endless: bool, fates: tuple[dict[int, str], dict[int, str]],
     script: list[tuple[int, int, int]], ring_rounds: int, slack: int, num_rounds: int, rounds_per_message: int,
-    catch_up: bool,
+    catch_up: bool, network: str,
 ) -> None:  # fmt: skip
-    """Whatever comes and however the path stalls: answers cover each shot, held rounds are amended, no slot leaks."""
+    """Whatever comes and however the path stalls: answers cover each shot, held rounds are amended, no slot leaks.
+
+    With a network before the matcher as well: one that answers nothing changes nothing; whatever another has answered
+    of shots that were held, cut or damaged, the next one is decoded as its slow twin does it.
+    """
     fallbacks = ("catch_up",) if catch_up else ()
     plan = make_plan(plan__rounds="endless" if endless else 12, ladder__fallbacks=fallbacks)
     bound = min(plan.window.rounds + rounds_per_message + slack, ring_rounds // 2 - plan.window.rounds)
     streams = [Stream(plan, p, fates[p], num_rounds, rounds_per_message) for p in range(2)]
     found: list[np.ndarray] = []
+    script_of = integer_network(3, 2, 2) if network == "talkative" else never
+    stage = predecoder(plan, script_of, 2, patches=2) if network != "none" else None
     with Bench(
         tmp_path_factory.mktemp("bench"), [plan, plan], ring_rounds=ring_rounds, backlog_rounds=bound,
-        fallbacks=fallbacks,
+        fallbacks=fallbacks, predecoder=stage,
     ) as bench:  # fmt: skip
         for first, second, num_steps in [*script, *[(10, 10, 3)] * 16]:
             streams[0].ingest(bench, first)
@@ -175,7 +185,13 @@ def test_every_round_is_answered_once_and_held_ones_are_amended(
         corrections = np.concatenate(found)
         for p, stream in enumerate(streams):
             mine = corrections[corrections["patch_id"] == p]
-            stream.check(mine, bench.path_counts(p), not catch_up)
-            check_decoded(mine, NUM_SHOTS, expected_flips(plan, stream.shots, stream.num_rounds)[NUM_SHOTS])
+            stream.check(mine, bench.path_counts(p), not catch_up, network != "talkative")
+            expected = expected_flips(plan, stream.shots, stream.num_rounds)[NUM_SHOTS]
+            if network == "talkative":
+                last = mine[mine["shot_id"] == NUM_SHOTS]
+                flips = list(SlowPredecode(plan, script_of, 2).flips(stream.piece.layers_b8(stream.shots)[-1], last))
+                assert flips == last["flips"].tolist()
+                expected = int(np.bitwise_xor.reduce(flips))
+            check_decoded(mine, NUM_SHOTS, expected)
             assert bench.ring.cursors[p * CURSOR_STRIDE + HEAD] == bench.ring.cursors[p * CURSOR_STRIDE + TAIL]
             assert not bench.streams.states[p]["behind"]
