@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rtqec.config import _apply_override, _Table, _validated, expand_variables
+from rtqec.config import Table, apply_override, expand_variables, validated
 from rtqec.errors import ConfigError
 from rtqec.neural.network import NetworkSpec, residual_network
 
@@ -18,7 +18,7 @@ OddKernel = Literal[1, 3, 5, 7]
 SHOWN = "configs/train_reference.toml"
 
 
-class NetworkTable(_Table):
+class NetworkTable(Table):
     """`[network]`: the shape of the network; kernels are 3 wide in space."""
 
     channels: Annotated[int, Field(ge=4, le=1024)] = 32
@@ -32,7 +32,7 @@ class NetworkTable(_Table):
         return residual_network(self.channels, self.time_kernels)
 
 
-class SourceTable(_Table):
+class SourceTable(Table):
     """An experiment: a circuit of Stim's generator, a circuit, or a device's own error model."""
 
     generated: str | None = None
@@ -64,7 +64,7 @@ class PointTable(SourceTable):
     """`[[point]]`: an experiment to judge by. Without any, those that are trained on."""
 
 
-class TrainingTable(_Table):
+class TrainingTable(Table):
     """`[training]`: how long, how, and with what."""
 
     shots: Positive | None = None
@@ -89,7 +89,7 @@ class TrainingTable(_Table):
         return self
 
 
-class EvaluationTable(_Table):
+class EvaluationTable(Table):
     """`[evaluation]`: how a network is judged, while it is trained and at the end."""
 
     every_shots: Positive = 1_000_000
@@ -107,7 +107,7 @@ class EvaluationTable(_Table):
         return self
 
 
-class OutputTable(_Table):
+class OutputTable(Table):
     """`[output]`: where the model goes, and what it is called."""
 
     folder: str
@@ -115,7 +115,7 @@ class OutputTable(_Table):
     licence: str = "Apache-2.0"
 
 
-class TrainConfig(_Table):
+class TrainConfig(Table):
     """A whole file."""
 
     network: NetworkTable | None = None
@@ -167,10 +167,10 @@ def load_train_config(path: str | Path, overrides: list[str] | tuple[str, ...] =
     """
     tables = _read(Path(path))
     for override in overrides:
-        _apply_override(tables, override)
+        apply_override(tables, override)
     tables["folder"] = str(Path(path).parent)
     try:
-        return _validated(TrainConfig, tables, "")
+        return validated(TrainConfig, tables, "")
     except ConfigError as error:
         # The sentences are the daemon's; here they speak of training, and of its own reference.
         reason = error.reason.replace("The daemon", "Training").replace("the daemon", "training")
