@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,27 @@ import pytest
 CONFIGS = Path(__file__).parents[2] / "configs"
 RunLoop = Callable[..., dict[str, Any]]
 Start = Callable[..., subprocess.Popen[str]]
+SMALL_WINDOWS = ("window.commit_rounds=3", "window.buffer_rounds=3")
+SMALL = ("plan.distance=3", "plan.rounds=12", *SMALL_WINDOWS)
+"""Of a configuration whose code does not matter: a daemon is ready in half the time."""
 WAIT_S = 60.0
 """For what comes by itself, on a machine that does other things as well."""
 
 
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder for sockets: an ipc path has at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="rt") as folder:
+        yield Path(folder)
+
+
 @pytest.fixture
 def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A short folder for sockets: an ipc path has at most 107 bytes."""
-    folder = Path(tempfile.mkdtemp(prefix="rt"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-    state = tempfile.mkdtemp(prefix="rt")
-    monkeypatch.setenv("XDG_STATE_HOME", state)
-    yield folder
-    shutil.rmtree(folder)
-    shutil.rmtree(state)
+    """Where sockets and what daemons say of themselves lie, empty; what they keep lies elsewhere."""
+    with short_folder() as folder, short_folder() as state:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+        monkeypatch.setenv("XDG_STATE_HOME", str(state))
+        yield folder
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -84,34 +90,45 @@ def free_port() -> Callable[[], int]:
     return find
 
 
+@contextmanager
+def daemons(folder: Path) -> Iterator[Start]:
+    """Start daemons, each back when it says READY to its service manager in the folder; none is left afterwards.
+
+    `log`: where one writes that may say more than a pipe holds before somebody reads it.
+    """
+    started: list[subprocess.Popen[str]] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, ExitStack() as files:
+        notify.bind(str(folder / "notify"))
+        notify.settimeout(1)
+
+        def start(name: str, *sets: str, log: Path | None = None) -> subprocess.Popen[str]:
+            overrides = [part for item in sets for part in ("--set", item)]
+            process = subprocess.Popen(
+                command("rtqec", "run", str(CONFIGS / name), *overrides),
+                stderr=files.enter_context(log.open("w")) if log else subprocess.PIPE,
+                text=True,
+                env=os.environ | {"NOTIFY_SOCKET": str(folder / "notify")},
+            )
+            started.append(process)
+            while process.poll() is None:
+                with suppress(TimeoutError):
+                    if notify.recv(64) == b"READY=1":  # Not the words of a daemon before it.
+                        return process
+            raise AssertionError(log.read_text() if log else process.communicate()[1])
+
+        try:
+            yield start
+        finally:
+            for process in started:
+                process.kill()
+                process.communicate()
+
+
 @pytest.fixture
 def start_daemon(runtime_dir: Path) -> Iterator[Start]:
-    """`rtqec run`, and back when it says READY to its service manager."""
-    started: list[subprocess.Popen[str]] = []
-    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notify.bind(str(runtime_dir / "notify"))
-    notify.settimeout(1)
-
-    def start(name: str, *sets: str) -> subprocess.Popen[str]:
-        overrides = [part for item in sets for part in ("--set", item)]
-        process = subprocess.Popen(
-            command("rtqec", "run", str(CONFIGS / name), *overrides),
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"NOTIFY_SOCKET": str(runtime_dir / "notify")},
-        )
-        started.append(process)
-        while process.poll() is None:
-            with suppress(TimeoutError):
-                if notify.recv(64) == b"READY=1":  # Not the words of a daemon before it.
-                    return process
-        raise AssertionError(process.communicate()[1])
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-    notify.close()
+    """`rtqec run`, and back when it is ready."""
+    with daemons(runtime_dir) as start:
+        yield start
 
 
 def service_file(runtime_dir: Path) -> dict[str, Any]:

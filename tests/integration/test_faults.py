@@ -15,7 +15,7 @@ import pytest
 from rtqec.config import load_config
 from rtqec.service.ask import ask
 from rtqec.wire import CORRECTION
-from tests.integration.conftest import CONFIGS, RunLoop, Start, command
+from tests.integration.conftest import CONFIGS, SMALL, RunLoop, Start, command
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from tests.integration.conftest import CONFIGS, RunLoop, Start, command
 def test_the_daemon_counts_what_was_injected(runtime_dir: Path, faults: list[str]) -> None:
     """Every fault is seen, none is invented, count by count; order, plan and frames are right all the same."""
     report = runtime_dir / "report.json"
-    sets = ["feed.reorder_depth=8", "feed.gap_wait_us=20000", "feed.ring_rounds=262144", "source.shots=400"]
+    sets = [*SMALL, "feed.reorder_depth=8", "feed.gap_wait_us=20000", "feed.ring_rounds=262144", "source.shots=1600"]
     done = subprocess.run(
         command(
             "firmware_sim", "loop", str(CONFIGS / "d5_memory_z.toml"), "--report", str(report),
@@ -47,12 +47,15 @@ def test_the_daemon_counts_what_was_injected(runtime_dir: Path, faults: list[str
 def test_a_short_chaos(runtime_dir: Path) -> None:
     """Random faults, pauses, a deaf controller, rushes: every correction decoded again gives the same bits."""
     report = runtime_dir / "chaos.json"
+    # Of this seed three episodes have all of them.
+    options = ["--minutes", "0.4", "--seed", "24", "--report", str(report)]
     done = subprocess.run(
-        command("firmware_sim", "chaos", str(CONFIGS / "chaos.toml"), "--minutes", "0.5", "--report", str(report)),
+        command("firmware_sim", "chaos", str(CONFIGS / "chaos.toml"), *options),
         capture_output=True, text=True, timeout=280, check=False, env=os.environ | {"COLUMNS": "200"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(report.read_text())
+    assert {episode["trouble"] for episode in found["episodes"]} == {"rush", "deaf", "pause"}
     assert found["violations"] == []
     assert found["totals"]["corrections"] > 50_000
     assert found["totals"]["marked_shots"] > 0
@@ -84,6 +87,7 @@ def test_nothing_is_lost_in_silence_when_the_controller_does_not_read(
 ) -> None:
     """The transport's queue overflows, the lane goes on; the journal has the last corrections, in order."""
     sets = (
+        *SMALL,
         f"control.endpoint=ipc://{runtime_dir}/control",
         "publish.send_queue=10",
         "publish.journal_corrections=1000",
@@ -94,8 +98,8 @@ def test_nothing_is_lost_in_silence_when_the_controller_does_not_read(
     config = load_config(CONFIGS / "d5_memory_z.toml", [*sets, "source.send_queue=100"])
     controller = subprocess.Popen(
         command(
-            "firmware_sim", "run", str(CONFIGS / "d5_memory_z.toml"), "--shots", "2000",
-            "--set", "sink.settle_s=3", "--set", "source.send_queue=100000",
+            "firmware_sim", "run", str(CONFIGS / "d5_memory_z.toml"), "--shots", "8000",
+            *[part for item in (*SMALL, "sink.settle_s=3", "source.send_queue=100000") for part in ("--set", item)],
         ),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import RunLoop
+from tests.integration.conftest import SMALL_WINDOWS, RunLoop
 
 STEADY = ("ladder.fallbacks=[]", "feed.ring_rounds=1048576", "sink.settle_s=60")
 """However busy the machine that runs the tests: nothing steps down, catches up or is held."""
@@ -37,6 +37,8 @@ def test_detection_events_over_tcp_many_rounds_a_message(run_loop: RunLoop, free
     """Events instead of measurements, tcp instead of ipc, seven rounds a message, with checksums required."""
     report = run_loop(
         "d5_memory_z.toml",
+        "plan.distance=3",
+        *SMALL_WINDOWS,
         *CALM,
         f"feed.endpoint=tcp://127.0.0.1:{free_port()}",
         f"publish.endpoint=tcp://127.0.0.1:{free_port()}",
@@ -45,14 +47,15 @@ def test_detection_events_over_tcp_many_rounds_a_message(run_loop: RunLoop, free
         "source.rounds_per_message=7",
     )
     assert_clean(report)
-    # 51 rounds: 12 detectors, 49 x 24, 12.
+    # 51 rounds: 4 detectors, 49 x 8, 4.
     assert report["messages_sent"] == 300 * (1 + 7 + 1)
     assert report["disagreements"] <= 1
 
 
 def test_endless_stream_of_measurements(run_loop: RunLoop) -> None:
     """One shot of any length: committed to its last round, and the frame after it is the truth at low noise."""
-    report = run_loop("d5_1us.toml", "source.rounds=40013", "pace.period_us=20", *STEADY)
+    # With the configured 60 instead of 20 both processes would compile the plan for ten seconds.
+    report = run_loop("d5_1us.toml", "window.commit_rounds=20", "source.rounds=40013", "pace.period_us=20", *STEADY)
     assert_clean(report)
     assert report["rounds_sent"] == 40013
     assert report["shots"] == 1
@@ -71,7 +74,7 @@ def test_two_patches_of_different_plans(run_loop: RunLoop) -> None:
 
 def test_both_frames(run_loop: RunLoop) -> None:
     """Each experiment's own frame equals whole-shot matching of that experiment while both frames are tracked."""
-    report = run_loop("d5_both_frames.toml", *CALM)
+    report = run_loop("d5_both_frames.toml", "plan.distance=3", *SMALL_WINDOWS, *CALM)
     assert_clean(report)
     assert report["disagreements"] <= 2
 
@@ -102,7 +105,7 @@ def test_recorded_whole_shots_bit_for_bit(
         f"plan.circuit={folder}/circuit_noisy.stim",
         f"plan.dem={folder}/circuit_detector_error_model.dem",
         f"source.folder={folder}",
-        "pace.period_us=15",
+        "pace.period_us=5",
         *STEADY,
     )
     assert_clean(report)
@@ -114,7 +117,7 @@ def test_recorded_whole_shots_bit_for_bit(
 @pytest.mark.recorded
 def test_recorded_windows(run_loop: RunLoop, recorded_data: Any) -> None:
     """d=3, 25 rounds, W = 6, C = 3: at most 1.5 % of shots disagree, and not for the worse beyond 3 sigma."""
-    report = run_loop("sycamore_d3_r25.toml", "pace.period_us=10", *STEADY)
+    report = run_loop("sycamore_d3_r25.toml", "pace.period_us=5", *STEADY)
     assert_clean(report)
     assert report["shots"] == 50_000
     assert report["logical_errors_whole_shot"] == 21703
@@ -130,7 +133,7 @@ def test_recorded_windows_without_a_buffer_fail(run_loop: RunLoop, recorded_data
         "source.shots=5000",
         "window.buffer_rounds=0",
         "window.accept_short_buffer=true",
-        "pace.period_us=15",
+        "pace.period_us=5",
         *STEADY,
     )
     assert_clean(report)

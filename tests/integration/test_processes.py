@@ -4,15 +4,45 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 import zmq
 
-from tests.integration.conftest import CONFIGS, Start, command
+from tests.integration.conftest import CONFIGS, SMALL, Start, command, daemons, short_folder
+
+
+@dataclass
+class Serving:
+    """A daemon that serves the tests that it survives, one after the other.
+
+    `sets` are those of whoever feeds it.
+    """
+
+    process: subprocess.Popen[str]
+    endpoints: dict[str, str]
+    sets: list[str]
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    """Rounds come over ipc, corrections go over tcp."""
+    with short_folder() as folder, daemons(folder) as start, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        endpoints = {"feed": f"ipc://{folder}/rounds", "publish": f"tcp://127.0.0.1:{probe.getsockname()[1]}"}
+        probe.close()
+        sets = [*SMALL, *(f"{table}.endpoint={endpoint}" for table, endpoint in endpoints.items())]
+        own = (f"service.runtime_dir={folder}", f"service.state_dir={folder}")
+        yield Serving(start("d5_memory_z.toml", *sets, *own, log=folder / "log"), endpoints, sets)
+
+
+def as_options(*sets: str) -> list[str]:
+    return [part for item in sets for part in ("--set", item)]
 
 
 def refused(*arguments: str) -> str:
@@ -28,28 +58,24 @@ def refused(*arguments: str) -> str:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_daemon_exits_cleanly(start_daemon: Start, number: int) -> None:
     """SIGTERM and Ctrl-C end the daemon with status 0."""
-    process = start_daemon("d5_memory_z.toml")
+    process = start_daemon("d5_memory_z.toml", *SMALL)
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
     assert "lane_stopped" in errors
 
 
-@pytest.mark.parametrize("kind", ["ipc", "tcp"])
-def test_an_address_in_use_is_refused(
-    start_daemon: Start, kind: str, runtime_dir: Path, free_port: Callable[[], int]
-) -> None:
-    """A second daemon on the same endpoint does not start, and the first one keeps it."""
-    endpoint = f"ipc://{runtime_dir}/x.ipc" if kind == "ipc" else f"tcp://127.0.0.1:{free_port()}"
-    first = start_daemon("d5_memory_z.toml", f"feed.endpoint={endpoint}")
-    message = refused(
-        "run", str(CONFIGS / "d5_memory_z.toml"), "--set", f"feed.endpoint={endpoint}",
-        "--set", f"publish.endpoint=ipc://{runtime_dir}/other.ipc", "--set", "service.name=other",
-    )  # fmt: skip
-    assert "[feed] endpoint" in message
+@pytest.mark.parametrize("key", ["feed", "publish"])
+def test_an_address_in_use_is_refused(serving: Serving, key: str, runtime_dir: Path) -> None:
+    """A second daemon on the same endpoint, ipc or tcp, does not start, and the first one keeps it."""
+    other = {"feed": f"ipc://{runtime_dir}/rounds", "publish": f"ipc://{runtime_dir}/corrections"}
+    endpoints = other | {key: serving.endpoints[key]}
+    sets = [f"{table}.endpoint={endpoint}" for table, endpoint in endpoints.items()]
+    message = refused("run", str(CONFIGS / "d5_memory_z.toml"), *as_options(*SMALL, *sets))
+    assert f"[{key}] endpoint" in message
     assert "in use" in message
     assert "Stop the other daemon" in message
-    assert first.poll() is None
+    assert serving.process.poll() is None
 
 
 @pytest.mark.parametrize(
@@ -66,8 +92,7 @@ def test_an_address_in_use_is_refused(
 )
 def test_bad_configuration_is_refused_before_ready(runtime_dir: Path, sets: list[str], words: list[str]) -> None:
     """Exit status 2 with the key, the value, the reason and the remedy."""
-    overrides = [part for item in sets for part in ("--set", item)]
-    message = refused("run", str(CONFIGS / "d5_memory_z.toml"), *overrides)
+    message = refused("run", str(CONFIGS / "d5_memory_z.toml"), *as_options(*sets))
     for word in words:
         assert word in message
 
@@ -103,7 +128,7 @@ def test_verify_writes_json_and_fails_beyond_the_bound(runtime_dir: Path) -> Non
 def test_ctrl_c_stops_the_loop_and_its_daemon(runtime_dir: Path) -> None:
     """Ctrl-C in the middle of a run leaves no daemon behind."""
     process = subprocess.Popen(
-        command("firmware_sim", "loop", str(CONFIGS / "d5_memory_z.toml"), "--period-us", "200"),
+        command("firmware_sim", "loop", str(CONFIGS / "d5_memory_z.toml"), "--period-us", "200", *as_options(*SMALL)),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
@@ -120,33 +145,35 @@ def test_ctrl_c_stops_the_loop_and_its_daemon(runtime_dir: Path) -> None:
     assert not daemon.is_running()
 
 
-def test_garbage_on_the_socket_then_a_whole_run(start_daemon: Start, runtime_dir: Path) -> None:
+def test_garbage_on_the_socket_then_a_whole_run(serving: Serving) -> None:
     """Any bytes are counted and dropped; the controller that comes next is served in full."""
-    start_daemon("d5_memory_z.toml")
     context = zmq.Context()
     vandal = context.socket(zmq.PUSH)
-    vandal.connect(f"ipc://{runtime_dir}/rtqec-d5-rounds.ipc")
+    vandal.connect(serving.endpoints["feed"])
     for size in (0, 1, 79, 80, 81, 88, 4096, 1 << 17):
         vandal.send(os.urandom(size))
     vandal.send_multipart([b"RUQC" * 20, b"x"])
     vandal.close(linger=5000)
     context.term()
     done = subprocess.run(
-        command("firmware_sim", "run", str(CONFIGS / "d5_memory_z.toml"), "--shots", "50", "--period-us", "30"),
+        command(
+            "firmware_sim", "run", str(CONFIGS / "d5_memory_z.toml"), "--shots", "50", "--period-us", "30",
+            *as_options(*serving.sets),
+        ),
         capture_output=True, text=True, timeout=120, check=False, env=os.environ | {"COLUMNS": "200"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 out of order" in done.stdout
 
 
-def test_a_second_controller_is_refused_until_the_first_has_gone(start_daemon: Start, runtime_dir: Path) -> None:
+def test_a_second_controller_is_refused_until_the_first_has_gone(serving: Serving) -> None:
     """One peer per endpoint: the second is not served and not fed, and is let in when the first has left."""
-    start_daemon("d5_memory_z.toml")
-    arguments = ["run", str(CONFIGS / "d5_memory_z.toml"), "--shots", "20", "--set", "sink.connect_timeout_s=2"]
+    sets = as_options(*serving.sets, "sink.connect_timeout_s=2")
+    arguments = ["run", str(CONFIGS / "d5_memory_z.toml"), "--shots", "20", *sets]
     context = zmq.Context()
     first = context.socket(zmq.PUSH)
     monitor = first.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-    first.connect(f"ipc://{runtime_dir}/rtqec-d5-rounds.ipc")
+    first.connect(serving.endpoints["feed"])
     assert monitor.poll(10_000)
     second = subprocess.run(command("firmware_sim", *arguments), capture_output=True, text=True, check=False)
     assert second.returncode == 1
@@ -162,7 +189,9 @@ def test_a_second_controller_is_refused_until_the_first_has_gone(start_daemon: S
 def test_a_controller_without_a_daemon_says_so(runtime_dir: Path) -> None:
     """It does not send to nobody."""
     done = subprocess.run(
-        command("firmware_sim", "run", str(CONFIGS / "d5_memory_z.toml"), "--set", "sink.connect_timeout_s=0.5"),
+        command(
+            "firmware_sim", "run", str(CONFIGS / "d5_memory_z.toml"), *as_options(*SMALL, "sink.connect_timeout_s=0.5")
+        ),
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1
@@ -174,7 +203,10 @@ def test_a_terminal_sees_progress(runtime_dir: Path) -> None:
     """With a terminal as stderr the run shows how far it is, and ends as well as in a pipe."""
     ours, theirs = os.openpty()
     process = subprocess.Popen(
-        command("firmware_sim", "loop", str(CONFIGS / "d5_memory_z.toml"), "--shots", "500", "--period-us", "40"),
+        command(
+            "firmware_sim", "loop", str(CONFIGS / "d5_memory_z.toml"), "--shots", "2000", "--period-us", "40",
+            *as_options(*SMALL),
+        ),
         stdout=subprocess.PIPE, stderr=theirs, text=True, env=os.environ | {"TERM": "xterm", "COLUMNS": "160"},
     )  # fmt: skip
     os.close(theirs)
@@ -188,4 +220,4 @@ def test_a_terminal_sees_progress(runtime_dir: Path) -> None:
     process.communicate(timeout=60)
     assert process.returncode == 0, shown.decode(errors="replace")
     assert b"decoding" in shown
-    assert b"25,500 rounds" in shown
+    assert b"26,000 rounds" in shown

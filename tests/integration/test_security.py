@@ -20,7 +20,7 @@ from rtqec.errors import NoPeerError
 from rtqec.service.ask import ask
 from rtqec.service.audit_chain import audit_files, audit_path, read_audit, verify_audit
 from rtqec.service.keys import new_key
-from tests.integration.conftest import CONFIGS, Start, command, wait_for
+from tests.integration.conftest import CONFIGS, SMALL, Start, command, wait_for
 from tests.peers import Peer
 
 NO_ANSWER_S = 0.5
@@ -58,8 +58,9 @@ class Lab:
     def sets(self) -> list[str]:
         """For `--set`."""
         return [
-            f"feed.endpoint={self.feed}", f"publish.endpoint={self.publish}", f"control.endpoint={self.control}",
-            f"security.server_key={self.folder}/server.key_secret", f"service.state_dir={self.folder}/state",
+            *SMALL, f"feed.endpoint={self.feed}", f"publish.endpoint={self.publish}",
+            f"control.endpoint={self.control}", f"security.server_key={self.folder}/server.key_secret",
+            f"service.state_dir={self.folder}/state",
         ]  # fmt: skip
 
     control: str = ""
@@ -99,7 +100,7 @@ def test_a_daemon_with_keys(start_daemon: Start, lab: Lab, connect: Callable[[in
     for kind, endpoint, refused in ((zmq.PUSH, lab.feed, [desk, nobody]), (zmq.PULL, lab.publish, [nobody])):
         strangers = [connect(kind, endpoint, keys) for keys in refused]
         for stranger in strangers:
-            stranger.check_refused()
+            stranger.check_refused(times=1)
         connect(kind, endpoint, fpga).wait_until_in()
     assert lab.ask(fpga, "status")["ok"]
     assert "may not change patch 0" in lab.ask(fpga, "reset", patch=0)["error"]
@@ -141,7 +142,7 @@ def test_a_reload_hangs_up_on_a_controller_without_the_right(
     subprocess.run(["kill", "-9", str(lane["pid"])], check=True)
     other.wait_until_out()
     other.wait_until_in()
-    fpga.check_refused()
+    fpga.check_refused(times=1)
 
 
 def test_files_are_for_the_daemon_and_its_group(start_daemon: Start, lab: Lab, runtime_dir: Path) -> None:

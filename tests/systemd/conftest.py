@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,9 +161,9 @@ def systemd() -> Iterator[PrivateSystemd]:
     shutil.rmtree(shared)
 
 
-@pytest.fixture
-def make_unit(systemd: PrivateSystemd) -> Iterator[UnitMaker]:
-    """A daemon of its own, configured, not started; gone after the test."""
+@contextmanager
+def units(systemd: PrivateSystemd) -> Iterator[UnitMaker]:
+    """Make daemons, configured, not started; they are gone afterwards."""
     made: list[Unit] = []
 
     def make(name: str, *, lanes: int = 1, patches: int = 1, extra: str = "", drop_in: str = "") -> Unit:
@@ -178,3 +179,10 @@ def make_unit(systemd: PrivateSystemd) -> Iterator[UnitMaker]:
         systemd.call("systemctl", "kill", "--signal=KILL", unit.unit, check=False)
         systemd.call("systemctl", "stop", unit.unit, check=False)
         systemd.call("systemctl", "reset-failed", unit.unit, check=False)
+
+
+@pytest.fixture
+def make_unit(systemd: PrivateSystemd) -> Iterator[UnitMaker]:
+    """For daemons of a test's own."""
+    with units(systemd) as make:
+        yield make

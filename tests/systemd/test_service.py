@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from rtqec.telemetry import TelemetryBlock
-from tests.systemd.conftest import ROOT, Unit, UnitMaker, configuration
+from tests.systemd.conftest import ROOT, Unit, UnitMaker, configuration, units
 from tests.systemd.private import PrivateSystemd
 
 IMPATIENT = "[Service]\nWatchdogSec=1\n"
@@ -26,24 +28,68 @@ def kill(unit: Unit, pid: int, number: signal.Signals) -> None:
     unit.systemd.call("kill", f"-{number.value}", str(pid))
 
 
-def test_ready_means_that_every_lane_is_warm(make_unit: UnitMaker) -> None:
+@dataclass
+class Pair:
+    """A daemon with two lanes, which the tests that use it leave running.
+
+    Attributes:
+        unit: Its unit.
+        state: What it said of itself when `systemctl start` came back.
+        ready_ns: When each of its lanes was ready then.
+    """
+
+    unit: Unit
+    state: str
+    ready_ns: list[int]
+
+
+@pytest.fixture(scope="module")
+def pair(systemd: PrivateSystemd) -> Iterator[Pair]:
+    """Started, once."""
+    with units(systemd) as make:
+        unit = make("pair", lanes=2, patches=2)
+        unit.ctl("start")
+        yield Pair(unit, unit.describe()["state"], [int(telemetry(unit, k).header["ready_ns"][0]) for k in range(2)])
+
+
+@pytest.fixture(scope="module")
+def single(systemd: PrivateSystemd) -> Iterator[Unit]:
+    """A daemon with one lane, started once; the tests that use it leave it running."""
+    with units(systemd) as make:
+        unit = make("single")
+        unit.ctl("start")
+        yield unit
+
+
+@pytest.fixture(scope="module")
+def impatient(systemd: PrivateSystemd) -> Iterator[Unit]:
+    """As `single`, under a watchdog that waits for a second only."""
+    with units(systemd) as make:
+        unit = make("impatient", drop_in=IMPATIENT)
+        unit.ctl("start")
+        yield unit
+
+
+def test_ready_means_that_every_lane_is_warm(pair: Pair) -> None:
     """`systemctl start` returns when all lanes have said that their path runs, and not before."""
-    unit = make_unit("warm", lanes=2, patches=2)
-    unit.ctl("start")
-    active_us = int(unit.show("ActiveEnterTimestampMonotonic"))
-    assert unit.describe()["state"] == "ready"
-    for lane in range(2):
-        assert 0 < int(telemetry(unit, lane).header["ready_ns"][0]) / 1000 <= active_us
-    assert "2 lane(s)" in unit.show("StatusText")
+    active_us = int(pair.unit.show("ActiveEnterTimestampMonotonic"))
+    assert pair.state == "ready"
+    assert all(0 < ready_ns / 1000 <= active_us for ready_ns in pair.ready_ns)
+    assert "2 lane(s)" in pair.unit.show("StatusText")
 
 
-def test_an_idle_daemon_is_left_alone(make_unit: UnitMaker) -> None:
+def test_an_idle_daemon_is_left_alone(impatient: Unit) -> None:
     """Without a single round, the daemon and its lanes outlive the watchdog's patience many times."""
-    unit = make_unit("idle", drop_in=IMPATIENT)
-    unit.ctl("start")
-    began, main, lanes = int(unit.show("ActiveEnterTimestampMonotonic")), unit.show("MainPID"), unit.describe()["lanes"]
-    unit.wait(lambda: int(unit.show("WatchdogTimestampMonotonic")) - began > 3_000_000, 10, "signs of life for 3 s")
-    assert (unit.show("MainPID"), unit.show("NRestarts"), unit.describe()["lanes"]) == (main, "0", lanes)
+
+    def look() -> tuple[str, str, object]:
+        return impatient.show("MainPID"), impatient.show("NRestarts"), impatient.describe()["lanes"]
+
+    def alive_us() -> int:
+        return int(impatient.show("WatchdogTimestampMonotonic"))
+
+    before, began_us = look(), alive_us()
+    impatient.wait(lambda: alive_us() - began_us > 3_000_000, 10, "signs of life for 3 s")
+    assert look() == before
 
 
 @pytest.mark.parametrize("kind", ["ipc", "tcp"])
@@ -79,12 +125,11 @@ def test_a_wrong_configuration_ends_with_2_and_is_not_restarted(make_unit: UnitM
         assert words in unit.journal()
 
 
-def test_a_reload_changes_what_can_change(make_unit: UnitMaker) -> None:
+def test_a_reload_changes_what_can_change(single: Unit) -> None:
     """`systemctl reload` takes over the log level, and refuses a new round period with the reason; nothing restarts."""
-    unit = make_unit("reloaded")
-    unit.ctl("start")
+    unit = single
     before = unit.describe()["lanes"]
-    text = configuration("reloaded", extra='\n[log]\nlevel = "debug"\n', period_us=200)
+    text = configuration(unit.name, extra='\n[log]\nlevel = "debug"\n', period_us=200)
     unit.configure(text)
     unit.ctl("reload")
     unit.wait(lambda: "reload_refused" in unit.journal() and '"reloaded"' in unit.journal(), 10, "the reload")
@@ -93,12 +138,11 @@ def test_a_reload_changes_what_can_change(make_unit: UnitMaker) -> None:
     assert unit.describe()["lanes"] == before
 
 
-def test_a_hung_lane_is_back_while_the_other_goes_on(make_unit: UnitMaker, systemd: PrivateSystemd) -> None:
+def test_a_hung_lane_is_back_while_the_other_goes_on(pair: Pair, systemd: PrivateSystemd) -> None:
     """A stopped lane is replaced within 5 s; the other one, fed all the time, answers every round untouched."""
-    unit = make_unit("hung-lane", lanes=2, patches=2)
-    unit.ctl("start")
+    unit = pair.unit
     fed = configuration("feeder", patches=[1], place="-1", shots=200, period_us=1000)
-    systemd.path("/etc/rtqec/feeder.toml").write_text(fed.replace("run/rtqec/feeder/", "run/rtqec/hung-lane/"))
+    systemd.path("/etc/rtqec/feeder.toml").write_text(fed.replace("run/rtqec/feeder/", "run/rtqec/pair/"))
     before = unit.describe()["lanes"]
     cache = "NUMBA_CACHE_DIR=/var/cache/rtqec/numba"
     feeder = systemd.popen("env", cache, "/var/opt/rtqec/bin/firmware-sim", "run", "/etc/rtqec/feeder.toml")
@@ -119,10 +163,9 @@ def test_a_hung_lane_is_back_while_the_other_goes_on(make_unit: UnitMaker, syste
     assert unit.show("NRestarts") == "0"
 
 
-def test_a_hung_supervisor_is_killed_and_started_anew(make_unit: UnitMaker, systemd: PrivateSystemd) -> None:
+def test_a_hung_supervisor_is_killed_and_started_anew(impatient: Unit, systemd: PrivateSystemd) -> None:
     """systemd's watchdog ends a stopped supervisor with all its lanes, and a new daemon takes their place."""
-    unit = make_unit("hung-supervisor", drop_in=IMPATIENT)
-    unit.ctl("start")
+    unit = impatient
     main, lanes = int(unit.show("MainPID")), [lane["pid"] for lane in unit.describe()["lanes"]]
     kill(unit, main, signal.SIGSTOP)
     unit.wait(lambda: unit.show("NRestarts") == "1" and unit.show("ActiveState") == "active", 30, "a new daemon")
@@ -133,20 +176,18 @@ def test_a_hung_supervisor_is_killed_and_started_anew(make_unit: UnitMaker, syst
     assert "most recent call first" in unit.journal()
 
 
-def test_strangers_see_nothing(make_unit: UnitMaker, systemd: PrivateSystemd) -> None:
+def test_strangers_see_nothing(single: Unit, systemd: PrivateSystemd) -> None:
     """Files and sockets are for the user and the group rtqec."""
-    unit = make_unit("private")
-    unit.ctl("start")
-    folder = systemd.path("/run/rtqec/private")
+    folder = systemd.path("/run/rtqec/single")
     assert {path.name: oct(path.stat().st_mode & 0o007) for path in [folder, *folder.iterdir()]} == {
         path.name: "0o0" for path in [folder, *folder.iterdir()]
     }
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    assert systemd.call(*nobody, "cat", "/run/rtqec/private/private.json", check=False).returncode != 0
+    assert systemd.call(*nobody, "cat", "/run/rtqec/single/single.json", check=False).returncode != 0
     group = systemd.path("/etc/group").read_text().split("\nrtqec:x:")[1].split(":")[0]
     peer = ["setpriv", "--reuid=65534", f"--regid={group}", "--clear-groups"]
-    assert systemd.call(*peer, "cat", "/run/rtqec/private/private.json").returncode == 0
-    assert systemd.call(*peer, "test", "-w", "/run/rtqec/private/rounds.ipc").returncode == 0
+    assert systemd.call(*peer, "cat", "/run/rtqec/single/single.json").returncode == 0
+    assert systemd.call(*peer, "test", "-w", "/run/rtqec/single/rounds.ipc").returncode == 0
 
 
 @pytest.mark.parametrize("allowed", [False, True])
