@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtqec.batch import Streams, WindowBatch
-from rtqec.device.engine import ChunkShape, Engine, EngineError, NullEngine
+from rtqec.device.chunks import ChunkDevice, ChunkTables, HostChunks, at_least
+from rtqec.device.engine import ChunkShape, EngineError, NullEngine
 from rtqec.errors import FaultError
 from rtqec.kernels.filter import finish_chunks, prepare_chunks
 from rtqec.kernels.native import entry_of
@@ -51,14 +52,15 @@ class Predecode:
 
     Attributes:
         check_every: One call in so many is checked: what is left is what came, less what the answers flip.
+        shape, tables: What the chunk device that it is given has to be made for.
 
     Args:
         streams: The lane's patches.
         ring: Where rounds are.
         telemetry: Its `span_counts` are written here.
         filters: Of each patch, or None where it has none; all of one distance and halo.
-        shape: Of the engine's calls.
-        timeout_ns: Longest wait for the engine. There is none until `open`: every window goes on without it.
+        shape: Of the calls.
+        timeout_ns: Longest wait for the network. There is none until `open`: every window goes on without it.
     """
 
     def __init__(
@@ -66,13 +68,14 @@ class Predecode:
         shape: ChunkShape, timeout_ns: int,
     ) -> None:  # fmt: skip
         self._streams, self._timeout_ns = streams, timeout_ns
-        self._engine: Engine | None = None
-        self._busy = False
+        self._is_open = self._busy = False
         self.check_every = CHECK_EVERY
         self.shape = shape
+        layer_bytes = int(ring.places["layer_bytes"].max())
+        self.tables = chunk_tables(filters, layer_bytes)
+        self._maps = _lay_out(filters, self.tables)
         self._records = np.zeros(shape.chunks, CHUNK)
-        self._read(NullEngine(shape))
-        self._maps = _lay_out(filters)
+        self._take_from(HostChunks(NullEngine(shape), self.tables))
         self._pasts = np.zeros(len(filters), FILTER_PAST)
         self._pasts["shot"] = -1
         size = 0
@@ -81,7 +84,7 @@ class Predecode:
             past["byte_offset"], past["mask"] = size, kept - 1
             size += kept * int(place["layer_bytes"])
         self._raw_b8 = np.zeros(size, np.uint8)
-        self._before_b8 = np.zeros(shape.layers * int(ring.places["layer_bytes"].max()), np.uint8)
+        self._before_b8 = np.zeros(shape.layers * layer_bytes, np.uint8)
         self._span_counts = telemetry.span_counts
         self._calls = 0
         self._prepare: Callable[..., int] = prepare_chunks
@@ -93,19 +96,17 @@ class Predecode:
         self._prepare = entry_of(prepare_chunks, *self._prepare_args(batch))
         self._finish = entry_of(finish_chunks, *self._finish_args(batch, 0, ANSWERED, 0, False))
 
-    def open(self, engine: Engine) -> None:
-        """Go on with an engine. It may have threads, so that a process is forked before."""
-        self._engine = engine
-        self._read(engine)
+    def open(self, device: ChunkDevice) -> None:
+        """Go on with a chunk device. It may have threads, so that a process is forked before."""
+        self._take_from(device)
+        self._is_open = True
 
-    def _read(self, engine: Engine) -> None:
-        """Take an engine's memory as that of the chunks."""
-        shape = self.shape
-        n = shape.distance * shape.distance
-        self._chunks = (
-            engine.volume.reshape(shape.chunks, 4, shape.layers, n), engine.inside.reshape(shape.chunks, shape.layers),
-            engine.logits.reshape(shape.chunks, shape.outputs, shape.layers, n), self._records,
-        )  # fmt: skip
+    def _take_from(self, device: ChunkDevice) -> None:
+        """Take a chunk device's memory as that of the chunks."""
+        self._device = device
+        self._inputs = (device.rounds_b8, device.kinds, device.spans, device.patches)
+        self._outputs = (device.changes_b8, device.flips, device.bad)
+        self._answers = device.answers()
 
     def __call__(self, batch: WindowBatch) -> None:
         """Predecode the windows of a batch whose step says so; copy the raw rounds of all of them aside.
@@ -116,92 +117,89 @@ class Predecode:
         num_chunks = self._prepare(*self._prepare_args(batch))
         if not num_chunks:
             return
-        started = time.perf_counter_ns()
-        outcome = self._ask(num_chunks)
-        took_ns = time.perf_counter_ns() - started
         self._calls += 1
         check = self._calls % self.check_every == 0
+        started = time.perf_counter_ns()
+        outcome = self._ask(num_chunks, check)
+        took_ns = time.perf_counter_ns() - started
         if not self._finish(*self._finish_args(batch, num_chunks, outcome, took_ns, check)):
             raise FaultError("the predecoder left something else than what came, less what its answers flip.")
 
-    def _ask(self, num_chunks: int) -> int:
+    def _ask(self, num_chunks: int, check: bool) -> int:
         """What became of the call: `ANSWERED`, or the counter of the cause."""
-        engine = self._engine
-        if engine is None:
+        if not self._is_open:
             return PathCounter.BYPASSED_MISSING
+        device = self._device
         try:
             if self._busy:
                 # The call before was given up; its answers are nobody's.
-                if not engine.wait(0):
+                if not device.wait(0):
                     return PathCounter.BYPASSED_LATE
                 self._busy = False
-                engine.take()
-            engine.enqueue(num_chunks)
-            if not engine.wait(self._timeout_ns):
+                device.take()
+            device.enqueue(num_chunks)
+            if not device.wait(self._timeout_ns):
                 self._busy = True
                 return PathCounter.BYPASSED_LATE
-            engine.take()
+            device.take()
+            if check:
+                self._answers = device.answers()
         except EngineError:
             return PathCounter.BYPASSED_FAILED
         return ANSWERED
 
     def _prepare_args(self, batch: WindowBatch) -> tuple[Any, ...]:
         return (
-            self._streams.streams, self._maps, self._chunks, self._pasts, self._raw_b8, batch.windows, batch.count,
+            self._streams.streams, self._maps, self._inputs, self._records, self._pasts, self._raw_b8, batch.windows,
+            batch.count,
         )  # fmt: skip
 
     def _finish_args(
         self, batch: WindowBatch, num_chunks: int, outcome: int, took_ns: int, check: bool
     ) -> tuple[Any, ...]:
         return (
-            self._streams.streams, self._streams.shelf, self._maps, self._chunks, batch.windows, num_chunks,
-            batch.rows_b8, self._before_b8, self._span_counts, int(outcome), took_ns, int(check),
+            self._streams.streams, self._streams.shelf, self._maps, self._inputs, self._outputs, self._records,
+            batch.windows, num_chunks, batch.rows_b8, self._before_b8, self._span_counts, int(outcome), took_ns,
+            int(check), self.tables.arrays, self._answers,
         )  # fmt: skip
 
 
-def _lay_out(filters: Sequence[PatchFilter | None]) -> tuple[Any, ...]:
-    """The filters as compiled code reads them; see `kernels.filter`."""
-    records = np.zeros(len(filters), FILTER)
-    places: list[int] = []
-    qubits_of: list[int] = []
-    slot_of: list[int] = []
-    checks_of: list[int] = []
-    logical: list[int] = []
-    presence: list[float] = []
-    for record, one in zip(records, filters, strict=True):
+def chunk_tables(filters: Sequence[PatchFilter | None], layer_bytes: int) -> ChunkTables:
+    """The filters as a chunk device reads them. At least one is there; a patch without one has an empty row."""
+    code = next(one.layout.code for one in filters if one is not None)
+    n, patches = code.num_cells, len(filters)
+    own = np.zeros(patches, np.int32)
+    thresholds = np.zeros((patches, 2), np.float32)
+    spots = np.full((patches, 2, 8 * layer_bytes), -1, np.int32)
+    slot_of = np.full((patches, 2, 2 * n), -1, np.int32)
+    logical = np.zeros((patches, 2, n), np.uint64)
+    for p, one in enumerate(filters):
         if one is None:
             continue
-        layout, code = one.layout, one.layout.code
-        n = code.num_cells
-        record["num_cells"], record["own"], record["halo"] = n, layout.own, one.halo
-        record["threshold_data"], record["threshold_check"] = one.threshold_data, one.threshold_check
-        record["edge_offset"], record["edge_count"] = len(places), len(layout.edge_places)
-        places += layout.edge_places
-        record["bulk_offset"], record["bulk_count"] = len(places), len(layout.bulk_places)
-        places += layout.bulk_places
-        record["slot_of_offset"] = len(slot_of)
-        for of_layer in (layout.bulk_places, layout.edge_places):
-            slots = [-1] * (2 * n)
-            for slot, place in enumerate(of_layer):
-                slots[place] = slot
-            slot_of += slots
-        record["checks_offset"] = len(checks_of)
-        for channel in (0, 1):
-            for checks in code.checks_of[channel]:
-                checks_of += [*checks, -1][:2]
-        record["qubits_offset"] = len(qubits_of)
-        for channel in (0, 1):
-            support_of = dict(zip(code.cells[channel], code.supports[channel], strict=True))
-            for cell in range(n):
-                qubits_of += [*support_of.get(cell, ()), -1, -1, -1, -1][:4]
-        record["logical_offset"] = len(logical)
-        logical += one.logical.ravel().tolist()
-        record["presence_offset"] = len(presence)
-        presence += code.presence.ravel().tolist()
-    return (
-        records, np.array(places, np.int64), np.array(slot_of, np.int64), np.array(checks_of, np.int64),
-        np.array(logical, np.uint64), np.array(presence, np.float32), np.array(qubits_of, np.int64),
-    )  # fmt: skip
+        own[p] = one.layout.own
+        thresholds[p] = at_least(one.threshold_data), at_least(one.threshold_check)
+        for edge, places in enumerate((one.layout.bulk_places, one.layout.edge_places)):
+            spots[p, edge, : len(places)] = places
+            slot_of[p, edge, list(places)] = range(len(places))
+        logical[p] = one.logical
+    checks_of = np.full((2, n, 2), -1, np.int32)
+    qubits_of = np.full((2, n, 4), -1, np.int32)
+    for channel in (0, 1):
+        for qubit, checks in enumerate(code.checks_of[channel]):
+            checks_of[channel, qubit, : len(checks)] = checks
+        for cell, support in zip(code.cells[channel], code.supports[channel], strict=True):
+            qubits_of[channel, cell, : len(support)] = support
+    presence = np.ascontiguousarray(code.presence.reshape(2, n))
+    return ChunkTables(own, thresholds, spots, slot_of, logical, presence, checks_of, qubits_of)
+
+
+def _lay_out(filters: Sequence[PatchFilter | None], tables: ChunkTables) -> tuple[Any, ...]:
+    """The filters as `kernels.filter` reads them."""
+    records = np.zeros(len(filters), FILTER)
+    records["halo"] = [0 if one is None else one.halo for one in filters]
+    num_cells = tables.presence.shape[1]
+    is_own = (tables.spots >= 0) & (tables.spots // num_cells == tables.own[:, np.newaxis, np.newaxis])
+    return records, np.packbits(is_own, axis=2, bitorder="little")
 
 
 def patch_filter(effects: Effects, halo: int, threshold_data: float, threshold_check: float) -> PatchFilter:

@@ -8,7 +8,7 @@ from structlog.typing import FilteringBoundLogger
 
 from rtqec.batch import Streams
 from rtqec.config import Config, PredecodeTable
-from rtqec.device.choose import choose_kind, make_engine
+from rtqec.device.choose import EngineKind, choose_kind, make_chunks, make_engine
 from rtqec.device.engine import ChunkShape, Engine, EngineError
 from rtqec.device.options import EngineOptions
 from rtqec.errors import ConfigError
@@ -70,28 +70,38 @@ def open_engine(config: Config, stage: Predecode, log: FilteringBoundLogger) -> 
     assert table.model is not None
     folder, card = find_model(config, table.model)
     try:
-        engine = load_engine(config, folder, card, stage.shape)
-        engine.warm()
+        device = make_chunks(*_wanted(config, folder, card, stage.shape), stage.tables, engine_options(config))
+        device.warm()
     except EngineError as error:
         log.error("predecoder_missing", model=card.name, engine=table.engine, error=str(error))
         return
-    stage.open(engine)
-    log.info("predecoder", model=card.name, engine=engine.name, layers=stage.shape.layers, chunks=stage.shape.chunks)
+    stage.open(device)
+    log.info("predecoder", model=card.name, engine=device.name, layers=stage.shape.layers, chunks=stage.shape.chunks)
 
 
 def load_engine(config: Config, folder: Path, card: ModelCard, shape: ChunkShape) -> Engine:
-    """Build or load the configured engine.
+    """Build or load the configured engine, alone.
 
     Raises:
         ConfigError: The network's file is not that of its card.
         EngineError: The engine cannot be had.
     """
+    return make_engine(*_wanted(config, folder, card, shape), engine_options(config))
+
+
+def engine_options(config: Config) -> EngineOptions:
+    """What is asked of the engine."""
     table = config.predecode
-    options = EngineOptions(
+    return EngineOptions(
         table.precision, table.threads, config.cache_dir / "engines", table.build_engine, table.gpu_index
     )
-    kind = choose_kind(options) if table.engine == "auto" else table.engine
-    return make_engine(kind, network_file(folder, card, kind, table.precision), shape, options)
+
+
+def _wanted(config: Config, folder: Path, card: ModelCard, shape: ChunkShape) -> tuple[EngineKind, Path, ChunkShape]:
+    """Which engine, of which file, for which calls."""
+    table = config.predecode
+    kind = choose_kind(engine_options(config)) if table.engine == "auto" else table.engine
+    return kind, network_file(folder, card, kind, table.precision), shape
 
 
 def network_file(folder: Path, card: ModelCard, kind: str, precision: str) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtqec.batch import Streams
+from rtqec.device.chunks import HostChunks
 from rtqec.device.engine import ChunkShape, Script, ScriptedEngine
 from rtqec.neural.effects import Effects, logical_cells, mechanisms
 from rtqec.neural.layout import Frame, grid_layout
@@ -78,7 +79,7 @@ def predecoder(
     def make(streams: Streams, ring: Ring, telemetry: TelemetryBlock) -> Predecode:
         stage = Predecode(streams, ring, telemetry, [one] * patches, shape, 0)
         stage.check_every = 1
-        stage.open(engine)
+        stage.open(HostChunks(engine, stage.tables))
         return stage
 
     return make

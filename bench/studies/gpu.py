@@ -1,7 +1,11 @@
-"""Engines on the machine at hand: do they answer as PyTorch does, and how long does a call take?
+"""Engines on the machine at hand: do they answer as PyTorch does, how long does a call take, what does the stage around
+it add, and what is a round of the path with it?
 
     python -m bench.studies.gpu                                   # TensorRT and PyTorch on a GPU, all sizes
     python -m bench.studies.gpu --engines openvino --threads 1    # the CPU
+    python -m bench.studies.gpu --parts path --card CARD.json     # with a trained network, so that failures count
+
+Parts: *engine*, here; *stage* and *path*, in `bench.studies.gpu_stage`.
 
 A call is enqueue, wait, take: from pinned memory of the host to pinned memory of the host. For each network (the
 published Fast architecture and our own), distance, number of chunks and engine one row: p50, p99 and p99.9 of the call,
@@ -18,15 +22,19 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from bench.studies.gpu_calls import call, quantiles
+from bench.studies.gpu_stage import path_rows, stage_row
 from rtqec.device.choose import EngineKind, make_engine
 from rtqec.device.engine import ChunkShape, Engine, EngineError
 from rtqec.device.options import EngineOptions, EnginePrecision
+from rtqec.neural.card import read_card
 from rtqec.neural.network import PUBLISHED, NetworkSpec, residual_network
 
 NETWORKS = {
@@ -59,16 +67,6 @@ def fill(engine: Engine) -> None:
     engine.inside[...] = 1
 
 
-def call(engine: Engine, chunks: int) -> int:
-    """One call; its time in ns."""
-    began = time.monotonic_ns()
-    engine.enqueue(chunks)
-    while not engine.wait(1_000_000_000):
-        pass
-    engine.take()
-    return time.monotonic_ns() - began
-
-
 def latency(engine: Engine, chunks: int, seconds: float) -> dict[str, Any]:
     """Quantiles of the call, us."""
     for _ in range(5):
@@ -77,9 +75,7 @@ def latency(engine: Engine, chunks: int, seconds: float) -> dict[str, Any]:
     stop = time.monotonic() + seconds
     while time.monotonic() < stop or len(took) < LEAST_CALLS:
         took.append(call(engine, chunks))
-    quantiles = np.quantile(took, [0, 0.5, 0.99, 0.999]) / 1000
-    names = ("min_us", "p50_us", "p99_us", "p999_us")
-    return {"calls": len(took), **{name: round(float(q), 1) for name, q in zip(names, quantiles, strict=True)}}
+    return {"calls": len(took), **quantiles(took)}
 
 
 def difference(engine: Engine, module: Any) -> dict[str, float]:
@@ -95,43 +91,99 @@ def difference(engine: Engine, module: Any) -> dict[str, float]:
     }
 
 
-def measure(
-    arguments: argparse.Namespace, spec: NetworkSpec, size: tuple[int, int], chunks: int
-) -> list[dict[str, Any]]:
-    """Rows of one network, size and number of chunks: every engine and precision."""
+Row = dict[str, Any]
+Measure = Callable[[EngineKind, EnginePrecision, Path, Any], Iterator[Row]]
+"""Rows of one engine, given its kind, precision, model and the module of PyTorch."""
+
+
+def each_engine(arguments: argparse.Namespace, spec: NetworkSpec, rows_of: Measure) -> Iterator[Row]:
+    """Rows of every engine and precision, for a network with weights as large as trained ones."""
     import torch
 
     from rtqec.training.export import write_onnx
     from rtqec.training.module import make_module
 
-    distance, layers = size
     torch.manual_seed(SEED)
     module = make_module(spec).eval()
     with torch.no_grad():
         for values in list(module.parameters())[-2:]:
             values.mul_(TRAINED)
-    shape = ChunkShape(chunks, layers, distance, spec.outputs)
-    rows = []
     with TemporaryDirectory() as folder:
         for kind in arguments.engines:
-            for precision in PRECISIONS[kind]:
-                path = Path(folder) / f"{precision}.onnx"
+            for precision in arguments.precisions or PRECISIONS[kind]:
+                if precision not in PRECISIONS[kind]:
+                    continue
+                path = Path(folder) / f"{kind}-{precision}.onnx"
                 write_onnx(path, spec, module, "float16" if (kind, precision) == ("tensorrt", "float16") else "float32")
-                options = EngineOptions("auto" if kind == "tensorrt" else precision, num_threads=arguments.threads)
-                row: dict[str, Any] = {"engine": kind, "precision": precision}
-                row |= {} if kind == "tensorrt" else {"note": "not TensorRT"}
+                about: Row = {"engine": kind, "precision": precision}
+                about |= {} if kind == "tensorrt" else {"note": "not TensorRT"}
                 try:
-                    began = time.monotonic()
-                    engine = make_engine(kind, path, shape, options)
-                    engine.warm()
-                    row |= {"name": engine.name, "start_s": round(time.monotonic() - began, 2)}
-                    fill(engine)
-                    row |= latency(engine, chunks, arguments.seconds) | difference(engine, module)
-                    row["us_per_layer"] = round(row["p50_us"] / layers / chunks, 3)
+                    for row in rows_of(kind, precision, path, module):
+                        yield about | row
                 except EngineError as refused:
-                    row["refused"] = str(refused)
-                rows.append(row)
-    return rows
+                    yield about | {"refused": str(refused)}
+
+
+def options_of(arguments: argparse.Namespace, kind: EngineKind, precision: EnginePrecision) -> EngineOptions:
+    """TensorRT computes in what the ONNX carries."""
+    return EngineOptions("auto" if kind == "tensorrt" else precision, num_threads=arguments.threads)
+
+
+def engine_part(arguments: argparse.Namespace, spec: NetworkSpec, shape: ChunkShape) -> Iterator[Row]:
+    """The bare engine."""
+
+    def rows(kind: EngineKind, precision: EnginePrecision, path: Path, module: Any) -> Iterator[Row]:
+        began = time.monotonic()
+        engine = make_engine(kind, path, shape, options_of(arguments, kind, precision))
+        engine.warm()
+        row: Row = {"name": engine.name, "start_s": round(time.monotonic() - began, 2)}
+        fill(engine)
+        row |= latency(engine, shape.chunks, arguments.seconds) | difference(engine, module)
+        yield row | {"us_per_layer": round(row["p50_us"] / shape.layers / shape.chunks, 3)}
+
+    return each_engine(arguments, spec, rows)
+
+
+def stage_part(arguments: argparse.Namespace, spec: NetworkSpec, shape: ChunkShape) -> Iterator[Row]:
+    """The chunk device against the engine."""
+
+    def rows(kind: EngineKind, precision: EnginePrecision, path: Path, _: Any) -> Iterator[Row]:
+        options = options_of(arguments, kind, precision)
+        yield stage_row(kind, path, shape, options, spec.halo, arguments.seconds, fill)
+
+    return each_engine(arguments, spec, rows)
+
+
+def path_part(arguments: argparse.Namespace, spec: NetworkSpec, distance: int, rounds: int) -> Iterator[Row]:
+    """The path, with and without the network."""
+
+    def rows(kind: EngineKind, precision: EnginePrecision, path: Path, _: Any) -> Iterator[Row]:
+        yield from path_rows(arguments, kind, precision, path, spec, distance, rounds)
+
+    return each_engine(arguments, spec, rows)
+
+
+def all_rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    """Rows of every part that is asked for."""
+    networks = {name: NETWORKS[name] for name in arguments.networks}
+    for part, measure in (("engine", engine_part), ("stage", stage_part)):
+        for name, spec in networks.items() if part in arguments.parts else ():
+            for distance, layers in SIZES:
+                for chunks in arguments.chunks:
+                    if distance in arguments.distances and not (layers == 104 and chunks > 1):
+                        about = {"part": part, "network": name, "distance": distance, "layers": layers}
+                        for row in measure(arguments, spec, ChunkShape(chunks, layers, distance, spec.outputs)):
+                            yield about | {"chunks": chunks} | row
+    if arguments.card is not None:
+        networks = {arguments.card.stem: read_card(arguments.card).network.spec}
+    for name, spec in networks.items() if "path" in arguments.parts else ():
+        for distance in arguments.distances:
+            # The published networks answer for both kinds of checks, which a card's layout says; without one, ours.
+            if arguments.card is None and spec.outputs != 2:
+                continue
+            for rounds in sorted({distance, *arguments.rounds}):
+                for row in path_part(arguments, spec, distance, rounds):
+                    yield {"part": "path", "network": name, "distance": distance} | row
 
 
 def main() -> None:
@@ -144,22 +196,22 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="of CPU engines")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="per row")
     parser.add_argument("--out", type=Path, help="JSON lines are appended")
+    parser.add_argument("--parts", nargs="+", choices=["engine", "stage", "path"], default=["engine", "stage", "path"])
+    parser.add_argument("--precisions", nargs="+", default=None, help="of the engines; all that each can")
+    parser.add_argument("--card", type=Path, help="a trained network, for the path")
+    parser.add_argument("--rounds", nargs="+", type=int, default=[104], help="of shots in the path, besides T = d")
+    parser.add_argument("--noise", type=float, default=0.003, help="in the path")
+    parser.add_argument("--shots", type=int, default=2000, help="in the path")
     arguments = parser.parse_args()
 
     from bench.provenance import provenance
 
     about = {"benchmark": "gpu", "command": " ".join(["python -m bench.studies.gpu", *sys.argv[1:]]), **provenance()}
-    for name in arguments.networks:
-        for size in SIZES:
-            for chunks in arguments.chunks:
-                if size[0] not in arguments.distances or (size[1] == 104 and chunks > 1):
-                    continue
-                for found in measure(arguments, NETWORKS[name], size, chunks):
-                    row = {"network": name, "distance": size[0], "layers": size[1], "chunks": chunks, **found}
-                    print(json.dumps(row), flush=True)
-                    if arguments.out:
-                        with arguments.out.open("a") as file:
-                            file.write(json.dumps(row | about) + "\n")
+    for row in all_rows(arguments):
+        print(json.dumps(row), flush=True)
+        if arguments.out:
+            with arguments.out.open("a") as file:
+                file.write(json.dumps(row | about) + "\n")
 
 
 if __name__ == "__main__":

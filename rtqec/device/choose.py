@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Literal
 
+from rtqec.device.chunks import ChunkDevice, ChunkTables, HostChunks
 from rtqec.device.engine import ChunkShape, Engine, EngineError, NullEngine
 from rtqec.device.gpu import find_gpu
 from rtqec.device.options import EngineOptions
@@ -43,6 +44,40 @@ def make_engine(kind: EngineKind, model: Path, shape: ChunkShape, options: Engin
     from rtqec.device.torch_engine import torch_engine
 
     return torch_engine(model, shape, options)
+
+
+def make_chunks(
+    kind: EngineKind, model: Path, shape: ChunkShape, tables: ChunkTables, options: EngineOptions | None = None
+) -> ChunkDevice:
+    """Load an engine, with all that surrounds the network: on the GPU where it runs there, else on the host.
+
+    Args:
+        kind: As for `make_engine`.
+        model: The ONNX file.
+        shape: Of the calls.
+        tables: Of the patches.
+        options: Wishes.
+
+    Raises:
+        EngineError: It cannot be had: says why, and what to install or to set.
+    """
+    options = options or EngineOptions()
+    if kind == "auto":
+        kind = choose_kind(options)
+    if kind == "tensorrt":
+        from rtqec.device.gpu_chunks import GpuChunks
+        from rtqec.device.tensorrt_engine import open_network
+
+        return GpuChunks(*open_network(model, shape, options), shape, tables)
+    if kind == "torch":
+        from rtqec.device.torch_engine import has_gpu
+
+        if has_gpu():
+            from rtqec.device.gpu_chunks import GpuChunks
+            from rtqec.device.torch_network import open_torch_network
+
+            return GpuChunks(*open_torch_network(model, shape, options), shape, tables)
+    return HostChunks(make_engine(kind, model, shape, options), tables)
 
 
 def choose_kind(options: EngineOptions) -> EngineKind:

@@ -114,7 +114,7 @@ class CapturedWork:
             for _ in range(self.WARM_CALLS):
                 enqueue(self.stream.ptr)
             self.stream.synchronize()
-            self._graph = self._capture() if capture else None
+            self._graph: Any = self._capture() if capture else None
         except RuntimeError as error:
             raise EngineError(f"the work cannot be put on {gpu.name}: {error}") from error
 
@@ -156,7 +156,7 @@ class CapturedWork:
         return True
 
     def _capture(self) -> Any:
-        """The work as a graph."""
+        """The work as a graph: what has `launch`, given the stream."""
         self.stream.begin_capture()
         try:
             self._enqueue(self.stream.ptr)

@@ -1,11 +1,12 @@
 """TensorRT on an NVIDIA GPU: upload, network and download on one stream, captured once as a graph.
 
-`TensorRTNetwork` runs on memory of the GPU, for whoever has more to do there; `TensorRTEngine` adds pinned host memory
-and is an engine like the others.
+`TensorRTNetwork` runs on memory of the GPU, for whoever has more to do there, as `gpu_chunks` has; `TensorRTEngine`
+adds pinned host memory and is an engine like the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,23 @@ class TensorRTNetwork:
         shape: Of the calls.
         gpu: On which.
         kernels: What `tensorrt_rtx` compiled on this GPU in an earlier start; None for none.
+        keep: Is given what it compiled in this one.
 
     Attributes:
+        name: Library, version and GPU.
         volume, inside, logits: CuPy arrays, float32, of the shape's sizes.
 
     Raises:
         EngineError: The engine does not run on this GPU.
     """
 
-    def __init__(self, engine: bytes, shape: ChunkShape, gpu: Gpu, kernels: bytes | None = None) -> None:
+    def __init__(
+        self, engine: bytes, shape: ChunkShape, gpu: Gpu, kernels: bytes | None = None,
+        keep: Callable[[bytes], object] | None = None,
+    ) -> None:  # fmt: skip
         trt = library()
+        self.name = f"{trt.name} {trt.version} {gpu.name} (compute capability {gpu.compute_capability})"
+        self._keep = keep if kernels is None else None
         module = cupy()
         module.cuda.Device(gpu.index).use()
         self._library = trt
@@ -62,6 +70,14 @@ class TensorRTNetwork:
         """
         if not self._context.execute_async_v3(stream):
             raise EngineError(f"TensorRT did not take the call: {self._library.complaints()}")
+
+    def capture(self, enqueue: Callable[[int], None], gpu: Gpu) -> CapturedWork:
+        """Work that holds a call of this network, as a graph where it may be one; see `CapturedWork`."""
+        probe = cupy().cuda.Stream(non_blocking=True)
+        work = CapturedWork(enqueue, gpu, capture=self.check_capturable(probe.ptr))
+        if self._keep is not None and (compiled := self.compiled_kernels()) is not None:
+            self._keep(compiled)
+        return work
 
     def check_capturable(self, stream: int) -> bool:
         """Whether `enqueue` may be captured on a stream; before TensorRT-RTX one could only try."""
@@ -92,6 +108,23 @@ class TensorRTNetwork:
         return context
 
 
+def open_network(model: Path, shape: ChunkShape, options: EngineOptions) -> tuple[TensorRTNetwork, Gpu]:
+    """A network on the GPU of the options, from the cache where it was built before.
+
+    Raises:
+        EngineError: There is no GPU or no TensorRT, or they do not take the model.
+    """
+    # The cheap question first: importing CuPy to look for a GPU takes seconds.
+    library()
+    gpu = find_gpu(options.gpu_index)
+    engine, fields = built(model, shape, options, gpu)
+    if options.cache_folder is None:
+        return TensorRTNetwork(engine, shape, gpu), gpu
+    cache = EngineCache(options.cache_folder)
+    fields = {**fields, "part": "kernels", "gpu": gpu.name, "compute_capability": gpu.compute_capability}
+    return TensorRTNetwork(engine, shape, gpu, cache.load(fields), lambda made: cache.store(fields, made)), gpu
+
+
 class TensorRTEngine:
     """A network on the GPU.
 
@@ -108,22 +141,11 @@ class TensorRTEngine:
     """
 
     def __init__(self, model: Path, shape: ChunkShape, options: EngineOptions | None = None) -> None:
-        options = options or EngineOptions()
         self.shape = shape
-        trt = library()
-        gpu = find_gpu(options.gpu_index)
-        engine, fields = built(model, shape, options, gpu)
-        cache = EngineCache(options.cache_folder) if options.cache_folder else None
-        fields = {**fields, "part": "kernels", "gpu": gpu.name, "compute_capability": gpu.compute_capability}
-        kernels = cache.load(fields) if cache else None
-        self.network = TensorRTNetwork(engine, shape, gpu, kernels)
+        self.network, gpu = open_network(model, shape, options or EngineOptions())
         self.volume, self.inside, self.logits = pinned(shape.volume), pinned(shape.inside), pinned(shape.logits)
-        probe = cupy().cuda.Stream(non_blocking=True)
-        self._work = CapturedWork(self._enqueue, gpu, capture=self.network.check_capturable(probe.ptr))
-        if cache and kernels is None and (compiled := self.network.compiled_kernels()) is not None:
-            cache.store(fields, compiled)
-        graph = "" if self._work.is_captured else ", no graph"
-        self.name = f"{trt.name} {trt.version} {gpu.name} (compute capability {gpu.compute_capability}{graph})"
+        self._work = self.network.capture(self._enqueue, gpu)
+        self.name = self.network.name + ("" if self._work.is_captured else ", no graph")
         self._is_under_way = False
         self._failure: EngineError | None = None
 

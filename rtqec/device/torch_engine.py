@@ -36,10 +36,10 @@ def torch_engine(model: Path, shape: ChunkShape, options: EngineOptions | None =
     Raises:
         EngineError: PyTorch or the GPU is not there, or the model cannot be read.
     """
-    torch = _import("torch")
+    torch = torch_module("torch")
     options = options or EngineOptions()
     if place == "auto":
-        place = "gpu" if torch.cuda.is_available() else "cpu"
+        place = "gpu" if has_gpu() else "cpu"
     if place == "gpu" and not torch.cuda.is_available():
         raise refusal(
             "[predecode] engine",
@@ -50,17 +50,26 @@ def torch_engine(model: Path, shape: ChunkShape, options: EngineOptions | None =
     return TorchGpuEngine(model, shape, options) if place == "gpu" else TorchCpuEngine(model, shape, options)
 
 
+def has_gpu() -> bool:
+    """Whether PyTorch runs on a GPU here.
+
+    Raises:
+        EngineError: It is not installed.
+    """
+    return bool(torch_module("torch").cuda.is_available())
+
+
 class TorchCpuEngine:
     """A network on the CPU; see `torch_engine`."""
 
     def __init__(self, model: Path, shape: ChunkShape, options: EngineOptions) -> None:
-        self._torch = _import("torch")
+        self._torch = torch_module("torch")
         self.shape = shape
         self.volume = np.zeros(shape.volume, np.float32)
         self.inside = np.zeros(shape.inside, np.float32)
         self.logits = np.zeros(shape.logits, np.float32)
-        precision = _choose_precision(options.precision, "float32", ("float32", "bfloat16"), "the CPU")
-        self._module = _load(model, shape).to(getattr(self._torch, precision))
+        precision = choose_precision(options.precision, "float32", ("float32", "bfloat16"), "the CPU")
+        self._module = load_module(model, shape).to(getattr(self._torch, precision))
         self._type = getattr(self._torch, precision)
         self.name = f"torch {self._torch.__version__} {precision} cpu"
         threads = options.num_threads or self._torch.get_num_threads()
@@ -109,10 +118,10 @@ class TorchGpuEngine:
     """Before the capture: PyTorch chooses algorithms and allocates in its first calls."""
 
     def __init__(self, model: Path, shape: ChunkShape, options: EngineOptions) -> None:
-        torch = self._torch = _import("torch")
+        torch = self._torch = torch_module("torch")
         self.shape = shape
         device = torch.device("cuda", options.gpu_index)
-        precision = _choose_precision(options.precision, "float16", ("float32", "float16", "bfloat16"), "the GPU")
+        precision = choose_precision(options.precision, "float16", ("float32", "float16", "bfloat16"), "the GPU")
         kind = getattr(torch, precision)
         # Let the warm calls time the algorithms of 3D convolutions: the heuristic's choice is for large batches.
         torch.backends.cudnn.benchmark = True
@@ -121,7 +130,7 @@ class TorchGpuEngine:
                 name: torch.zeros(getattr(shape, name), pin_memory=True) for name in ("volume", "inside", "logits")
             }
             self.volume, self.inside, self.logits = (values.numpy() for values in self._host.values())
-            self._module = _load(model, shape).to(device, kind, memory_format=torch.channels_last_3d)
+            self._module = load_module(model, shape).to(device, kind, memory_format=torch.channels_last_3d)
             self._stream, self._done = torch.cuda.Stream(device), torch.cuda.Event()
             with torch.cuda.stream(self._stream), torch.inference_mode():
                 for _ in range(self.WARM_CALLS):
@@ -183,7 +192,7 @@ class TorchGpuEngine:
         self._host["logits"].copy_(self._module(volume, inside).float().contiguous(), non_blocking=True)
 
 
-def _import(name: str) -> Any:
+def torch_module(name: str) -> Any:
     """A module of the extra `train`.
 
     Raises:
@@ -200,9 +209,9 @@ def _import(name: str) -> Any:
         ) from error
 
 
-def _load(path: Path, shape: ChunkShape) -> Any:
+def load_module(path: Path, shape: ChunkShape) -> Any:
     """The module of an ONNX file, with its weights."""
-    export, modules = _import("rtqec.training.export"), _import("rtqec.training.module")
+    export, modules = torch_module("rtqec.training.export"), torch_module("rtqec.training.module")
     read_model(path)
     try:
         spec, state = export.read_onnx(path)
@@ -219,11 +228,11 @@ def _load(path: Path, shape: ChunkShape) -> Any:
             "Name a model of the wanted family.",
         )
     module = modules.make_module(spec)
-    module.load_state_dict({name: _import("torch").from_numpy(values.copy()) for name, values in state.items()})
+    module.load_state_dict({name: torch_module("torch").from_numpy(values.copy()) for name, values in state.items()})
     return module.eval()
 
 
-def _choose_precision(wanted: str, best: str, possible: tuple[str, ...], place: str) -> str:
+def choose_precision(wanted: str, best: str, possible: tuple[str, ...], place: str) -> str:
     """The precision to compute in."""
     if wanted == "auto":
         return best

@@ -1,4 +1,4 @@
-"""The predecoder as a filter over rounds: raw events out of the ring, the network's answers back into it.
+"""The predecoder as a filter over rounds: raw events out of the ring, what the network flips back into it.
 
 Answers are taken round by round, each round once, for every window that sees it. What an answer flips is XORed into the
 ring as a seam is, and the observables that it flips are kept in the round's slot until the round is committed. So the
@@ -6,10 +6,11 @@ ring always holds the same decoding problem, restated, whatever the answers are 
 
 Raw events are needed once more for the next chunk's past; they are copied aside before anything is XORed into them.
 A *chunk* is what the network sees for one window: the rounds from `halo` before it to its end, in a volume of fixed
-size, layers beyond the ends of the shot marked as outside.
+size, layers beyond the ends of the shot marked as outside. Here it is packed rounds, and packed changes to them; what
+is between is a chunk device's.
 
-The arrays come in three tuples: `streams` as in `kernels.window`; `maps`: filters, places, slot_of, checks_of,
-logical, presence, qubits_of; `chunks`: volume, inside, logits, records. See `predecode.Predecode`.
+The arrays come in four tuples: `streams` as in `kernels.window`; `maps`: filters, own_b8; `inputs`: rounds_b8, kinds,
+spans, patches; `outputs`: changes_b8, flips, bad. See `predecode.Predecode` and `device.chunks.ChunkDevice`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import numpy as np
 
 from rtqec.kernels.histogram import bin_of
 from rtqec.kernels.native import compiled
-from rtqec.kernels.records import ANSWERED, PLACE_AHEAD, PathCounter, Span
+from rtqec.kernels.records import ANSWERED, BULK, EDGE, LAST, OUTSIDE, PLACE_AHEAD, PathCounter, Span
 from rtqec.kernels.shot import HELD, slot_at
+from rtqec.kernels.stencils import flipped_by_answers, observables_flipped
 from rtqec.wire import Reason
 
 _ONE = np.uint8(1)
+_ONES_IN = np.array([byte.bit_count() for byte in range(256)], np.uint8)
 
 
 @compiled
@@ -51,123 +54,65 @@ def copy_raw(place: Any, state: Any, past: Any, stop: Any, ring_b8: Any, raw_b8:
 
 
 @compiled
-def is_edge(t: Any, window: Any) -> Any:
-    """Whether a round has detectors of the own kind only: the first, and the data readout."""
-    return t == 0 or (window.closing and t == window.stop - 1)
+def kind_of(t: Any, window: Any) -> Any:
+    """What a round of a window is in a chunk."""
+    if window.closing and t == window.stop - 1:
+        return LAST
+    return EDGE if t == 0 else BULK
 
 
 @compiled
-def fill_chunk(place: Any, sieve: Any, past: Any, window: Any, raw_b8: Any, maps: Any, volume: Any,
-               inside: Any) -> Any:  # fmt: skip
-    """Unpack a window, with its past, into the network's input.
+def fill_chunk(place: Any, halo: Any, past: Any, window: Any, raw_b8: Any, rounds_b8: Any, kinds: Any) -> Any:
+    """Copy a window, with its past, into a chunk.
 
     Args:
-        volume: float32, shape (4, layers, num_cells); filled.
-        inside: float32, shape (layers,); filled.
+        rounds_b8: uint8, shape (layers, layer_bytes); filled.
+        kinds: uint8, shape (layers,); filled.
     """
-    _, places, _, _, _, presence, _ = maps
-    n = sieve.num_cells
-    for layer in range(volume.shape[1]):
-        t = window.start - sieve.halo + layer
-        exists = past.origin <= t < window.stop
-        inside[layer] = 1.0 if exists else 0.0
-        for channel in range(4):
-            for cell in range(n):
-                volume[channel, layer, cell] = 0.0
-        if not exists:
+    for layer in range(len(kinds)):
+        t = window.start - halo + layer
+        if not past.origin <= t < window.stop:
+            kinds[layer] = OUTSIDE
             continue
-        edge = is_edge(t, window)
-        for channel in range(2):
-            if not edge or channel == sieve.own:
-                for cell in range(n):
-                    volume[2 + channel, layer, cell] = presence[sieve.presence_offset + channel * n + cell]
-        at, count = sieve.bulk_offset, sieve.bulk_count
-        if edge:
-            at, count = sieve.edge_offset, sieve.edge_count
+        kinds[layer] = kind_of(t, window)
         start = past.byte_offset + (t & past.mask) * place.layer_bytes
-        for slot in range(count):
-            if (raw_b8[start + (slot >> 3)] >> np.uint8(slot & 7)) & _ONE:
-                spot = places[at + slot]
-                volume[spot // n, layer, spot % n] = 1.0
+        for i in range(place.layer_bytes):
+            rounds_b8[layer, i] = raw_b8[start + i]
 
 
 @compiled
-def has_nan(logits: Any, first: Any, stop: Any) -> Any:
-    """Whether any answer of these layers is no number."""
-    for output in range(logits.shape[0]):
-        for layer in range(first, stop):
-            for cell in range(logits.shape[2]):
-                if np.isnan(logits[output, layer, cell]):
-                    return True
-    return False
+def count_events(place: Any, base: Any, own_b8: Any, window: Any, first: Any, stop: Any, ring_b8: Any) -> Any:
+    """Detection events of the own kind in rounds `first` to `stop` of the ring.
+
+    Args:
+        own_b8: uint8, shape (2, layer_bytes): of bulk and edge layers, the detectors of the own kind.
+    """
+    found = 0
+    for t in range(first, stop):
+        edge = 0 if kind_of(t, window) == BULK else 1
+        start = place.byte_offset + ((base + t) & place.mask) * place.layer_bytes
+        for i in range(place.layer_bytes):
+            found += _ONES_IN[ring_b8[start + i] & own_b8[edge, i]]
+    return found
 
 
 @compiled
-def flip_detector(place: Any, sieve: Any, slot_of: Any, base: Any, t: Any, edge: Any, spot: Any, ring_b8: Any) -> Any:
-    """Flip the detector of a spot in the ring; nothing where the round has none there."""
-    at = sieve.slot_of_offset + (sieve.num_cells * 2 if edge else 0) + spot
-    slot = slot_of[at]
-    if slot >= 0:
-        byte = place.byte_offset + ((base + t) & place.mask) * place.layer_bytes + (slot >> 3)
-        ring_b8[byte] ^= np.uint8(1 << (slot & 7))
-
-
-@compiled
-def apply_answers(place: Any, state: Any, sieve: Any, window: Any, first: Any, stop: Any, slots: Any, ring_b8: Any,
-                  maps: Any, logits: Any) -> Any:  # fmt: skip
+def restate(place: Any, state: Any, halo: Any, window: Any, first: Any, stop: Any, slots: Any, ring_b8: Any,
+            changes_b8: Any, flips: Any) -> Any:  # fmt: skip
     """XOR what the answers of rounds `first` to `stop` flip into the ring, and keep their observables.
 
     Args:
-        logits: float32, shape (outputs, layers, num_cells).
+        changes_b8: uint8, shape (layers, layer_bytes): the chunk's.
+        flips: uint64, shape (layers,): the chunk's.
     """
-    _, _, slot_of, checks_of, logical, _, _ = maps
-    n = sieve.num_cells
-    num_channels = logits.shape[0] // 2
-    for t in range(first, stop):
-        layer = t - window.start + sieve.halo
-        edge = is_edge(t, window)
-        last = window.closing and t == window.stop - 1
-        flips = np.uint64(0)
-        for k in range(num_channels):
-            channel = sieve.own if num_channels == 1 else k
-            if not edge or channel == sieve.own:
-                for cell in range(n):
-                    if logits[k, layer, cell] >= sieve.threshold_data:
-                        flips ^= logical[sieve.logical_offset + channel * n + cell]
-                        for i in range(2):
-                            check = checks_of[sieve.checks_offset + (channel * n + cell) * 2 + i]
-                            if check >= 0:
-                                spot = channel * n + check
-                                flip_detector(place, sieve, slot_of, state.base, t, edge, spot, ring_b8)
-            if last:
-                continue
-            next_edge = is_edge(t + 1, window)
-            for cell in range(n):
-                spot = channel * n + cell
-                # A wrong outcome of a check: the bulk knows where there are any.
-                if (
-                    logits[num_channels + k, layer, cell] >= sieve.threshold_check
-                    and slot_of[sieve.slot_of_offset + spot] >= 0
-                ):
-                    flip_detector(place, sieve, slot_of, state.base, t, edge, spot, ring_b8)
-                    flip_detector(place, sieve, slot_of, state.base, t + 1, next_edge, spot, ring_b8)
-        slot_at(place, slots, state.base + t).flips = flips
-
-
-@compiled
-def count_events(place: Any, base: Any, sieve: Any, window: Any, first: Any, stop: Any, ring_b8: Any,
-                 places: Any) -> Any:  # fmt: skip
-    """Detection events of the own kind in rounds `first` to `stop` of the ring."""
-    found = 0
-    for t in range(first, stop):
-        at, count = sieve.bulk_offset, sieve.bulk_count
-        if is_edge(t, window):
-            at, count = sieve.edge_offset, sieve.edge_count
-        start = place.byte_offset + ((base + t) & place.mask) * place.layer_bytes
-        for slot in range(count):
-            if places[at + slot] // sieve.num_cells == sieve.own:
-                found += (ring_b8[start + (slot >> 3)] >> np.uint8(slot & 7)) & _ONE
-    return found
+    # Wrong outcomes of the last answered round reach into the next one, where there is one.
+    for t in range(first, min(stop + 1, window.stop)):
+        layer = t - window.start + halo
+        start = place.byte_offset + ((state.base + t) & place.mask) * place.layer_bytes
+        for i in range(place.layer_bytes):
+            ring_b8[start + i] ^= changes_b8[layer, i]
+        if t < stop:
+            slot_at(place, slots, state.base + t).flips = flips[layer]
 
 
 @compiled
@@ -182,49 +127,44 @@ def copy_rounds(place: Any, base: Any, first: Any, stop: Any, ring_b8: Any, befo
 
 
 @compiled
-def flipped_by_answers(sieve: Any, window: Any, first: Any, stop: Any, t: Any, spot: Any, maps: Any,
-                       logits: Any) -> Any:  # fmt: skip
-    """Whether the answers of rounds `first` to `stop` flip a detector of round `t`, looked at from the detector."""
-    qubits_of = maps[6]
-    n = sieve.num_cells
-    channel, cell = spot // n, spot % n
-    num_channels = logits.shape[0] // 2
-    if num_channels == 1 and channel != sieve.own:
-        return 0
-    k = 0 if num_channels == 1 else channel
-    layer = t - window.start + sieve.halo
-    parity = 0
-    if t < stop:
-        for i in range(4):
-            qubit = qubits_of[sieve.qubits_offset + spot * 4 + i]
-            if qubit >= 0 and logits[k, layer, qubit] >= sieve.threshold_data:
-                parity ^= 1
-        last = window.closing and t == window.stop - 1
-        if not last and logits[num_channels + k, layer, cell] >= sieve.threshold_check:
-            parity ^= 1
-    if t > first and logits[num_channels + k, layer - 1, cell] >= sieve.threshold_check:
-        parity ^= 1
-    return parity
+def is_restated(place: Any, base: Any, p: Any, halo: Any, window: Any, span: Any, kinds: Any, before_b8: Any,
+                ring_b8: Any, flips: Any, tables: Any, answers: Any) -> Any:  # fmt: skip
+    """Whether what is left is what came, less what the answers flip: found anew from the answers, detector by detector,
+    and the observables one by one.
+
+    Args:
+        p: Patch.
+        span: First and stop layer that were answered.
+        before_b8: uint8, the rounds before they were restated.
+        answers: float32, shape (outputs, layers, num_cells): the chunk's logits.
+    """
+    spots = tables[2]
+    row = 0
+    for layer in range(span[0], min(span[1] + 1, window.stop - window.start + halo)):
+        t = window.start - halo + layer
+        edge = 0 if kinds[layer] == BULK else 1
+        start = place.byte_offset + ((base + t) & place.mask) * place.layer_bytes
+        for slot in range(place.layer_bytes * 8):
+            byte, spot = slot >> 3, spots[p, edge, slot]
+            flipped = ((before_b8[row + byte] ^ ring_b8[start + byte]) >> np.uint8(slot & 7)) & _ONE
+            wanted = 0
+            if spot >= 0:
+                wanted = flipped_by_answers(tables, p, kinds, span, layer, spot, answers)
+            if flipped != wanted:
+                return False
+        if layer < span[1] and flips[layer] != observables_flipped(tables, p, kinds[layer], layer, answers):
+            return False
+        row += place.layer_bytes
+    return True
 
 
 @compiled
-def is_restated(place: Any, base: Any, sieve: Any, window: Any, first: Any, stop: Any, before_b8: Any, ring_b8: Any,
-                maps: Any, logits: Any) -> Any:  # fmt: skip
-    """Whether what is left is what came, less what the answers flip: found anew, detector by detector."""
-    places = maps[1]
-    row = 0
-    for t in range(first, min(stop + 1, window.stop)):
-        at, count = sieve.bulk_offset, sieve.bulk_count
-        if is_edge(t, window):
-            at, count = sieve.edge_offset, sieve.edge_count
-        start = place.byte_offset + ((base + t) & place.mask) * place.layer_bytes
-        for slot in range(count):
-            byte = slot >> 3
-            flipped = ((before_b8[row + byte] ^ ring_b8[start + byte]) >> np.uint8(slot & 7)) & _ONE
-            if flipped != flipped_by_answers(sieve, window, first, stop, t, places[at + slot], maps, logits):
-                return False
-        row += place.layer_bytes
-    return True
+def has_bad(bad: Any, span: Any) -> Any:
+    """Whether an answer of the layers that count is no number."""
+    found = 0
+    for layer in range(span[0], span[1]):
+        found |= bad[layer]
+    return found != 0
 
 
 @compiled
@@ -242,36 +182,42 @@ def gather_again(place: Any, state: Any, window: Any, model: Any, masks: Any, ri
 
 
 @compiled
-def prepare_chunks(streams: Any, maps: Any, chunks: Any, pasts: Any, raw_b8: Any, windows: Any, count: Any) -> Any:
+def prepare_chunks(streams: Any, maps: Any, inputs: Any, records: Any, pasts: Any, raw_b8: Any, windows: Any,
+                   count: Any) -> Any:  # fmt: skip
     """Copy the raw rounds of a batch aside, and fill the chunks of the windows that are to be predecoded.
 
     Args:
+        records: `CHUNK`: filled with which window each chunk is of, and which rounds it answers.
         pasts: `FILTER_PAST`, one per patch.
         windows: The batch's `WINDOW_SLOT`s.
 
     Returns:
-        Number of chunks. `records` says of which window each is, and which rounds it answers.
+        Number of chunks.
     """
     _, places, states, _, _, ring_b8, _, _ = streams
-    filters = maps[0]
-    volume, inside, _, records = chunks
+    filters, _ = maps
+    rounds_b8, kinds, spans, patches = inputs
     num_chunks = 0
     for i in range(count):
         window = windows[i]
         p = window.patch_index
-        if window.model == HELD or window.place == PLACE_AHEAD or filters[p].num_cells == 0:
+        halo = filters[p].halo
+        if window.model == HELD or window.place == PLACE_AHEAD or halo == 0:
             continue
-        state, sieve, past = states[p], filters[p], pasts[p]
+        state, past = states[p], pasts[p]
         copy_raw(places[p], state, past, window.stop, ring_b8, raw_b8)
         first = max(state.filtered, window.start)
         if past.origin > 0:
-            first = max(first, past.origin + sieve.halo)
-        stop = window.stop if window.closing else window.stop - sieve.halo
-        fits = window.stop - window.start + sieve.halo <= volume.shape[2]
+            first = max(first, past.origin + halo)
+        stop = window.stop if window.closing else window.stop - halo
+        fits = window.stop - window.start + halo <= kinds.shape[1]
         if not window.predecode or not fits or first >= stop:
             state.filtered = max(state.filtered, window.commit_stop)
             continue
-        fill_chunk(places[p], sieve, past, window, raw_b8, maps, volume[num_chunks], inside[num_chunks])
+        fill_chunk(places[p], halo, past, window, raw_b8, rounds_b8[num_chunks], kinds[num_chunks])
+        patches[num_chunks] = p
+        spans[num_chunks, 0] = first - window.start + halo
+        spans[num_chunks, 1] = stop - window.start + halo
         records[num_chunks].window = i
         records[num_chunks].first = first
         records[num_chunks].stop = stop
@@ -280,8 +226,9 @@ def prepare_chunks(streams: Any, maps: Any, chunks: Any, pasts: Any, raw_b8: Any
 
 
 @compiled
-def finish_chunks(streams: Any, shelf: Any, maps: Any, chunks: Any, windows: Any, num_chunks: Any, rows: Any,
-                  before_b8: Any, span_counts: Any, outcome: Any, took_ns: Any, check: Any) -> Any:  # fmt: skip
+def finish_chunks(streams: Any, shelf: Any, maps: Any, inputs: Any, outputs: Any, records: Any, windows: Any,
+                  num_chunks: Any, rows: Any, before_b8: Any, span_counts: Any, outcome: Any, took_ns: Any, check: Any,
+                  tables: Any, answers: Any) -> Any:  # fmt: skip
     """Restate the rounds that have answers, gather their windows again, and say of the others that they have none.
 
     Args:
@@ -289,41 +236,44 @@ def finish_chunks(streams: Any, shelf: Any, maps: Any, chunks: Any, windows: Any
         outcome: `ANSWERED`, or the counter of the cause for which every round goes on raw.
         took_ns: How long its call took.
         check: Whether to check what was done; see `is_restated`.
+        tables: The chunk device's, for the check.
+        answers: The logits, for the check; read for nothing else.
 
     Returns:
         False where a check failed.
     """
-    patches, places, states, _, slots, ring_b8, _, counters = streams
-    filters = maps[0]
-    _, _, logits, records = chunks
+    stepped, places, states, _, slots, ring_b8, _, counters = streams
+    filters, own_b8 = maps
+    _, kinds, spans, _ = inputs
+    changes_b8, flips, bad = outputs
     models, masks, steps = shelf[2], shelf[3], shelf[4]
     right = True
     for k in range(num_chunks):
         i, first, stop = records[k].window, records[k].first, records[k].stop
         window = windows[i]
         p = window.patch_index
-        place, state, sieve, counts = places[p], states[p], filters[p], counters[p]
-        layer = first - window.start + sieve.halo
+        place, state, halo, counts = places[p], states[p], filters[p].halo, counters[p]
         span_counts[p, Span.ENGINE, bin_of(took_ns)] += 1
         cause = outcome
-        if cause == ANSWERED and has_nan(logits[k], layer, layer + stop - first):
+        if cause == ANSWERED and has_bad(bad[k], spans[k]):
             cause = PathCounter.BYPASSED_NAN
         if cause != ANSWERED:
             state.filtered = max(state.filtered, window.commit_stop)
             counts[cause] += 1
-            window.rung = steps[patches[p].step_offset + 1].rung
+            window.rung = steps[stepped[p].step_offset + 1].rung
             window.reason = Reason.ENGINE
             continue
         base = state.base
         counts[PathCounter.ROUNDS_PREDECODED] += stop - first
-        counts[PathCounter.EVENTS_FOUND] += count_events(place, base, sieve, window, first, stop, ring_b8, maps[1])
+        counts[PathCounter.EVENTS_FOUND] += count_events(place, base, own_b8[p], window, first, stop, ring_b8)
         if check:
             copy_rounds(place, base, first, min(stop + 1, window.stop), ring_b8, before_b8)
-        apply_answers(place, state, sieve, window, first, stop, slots, ring_b8, maps, logits[k])
-        counts[PathCounter.EVENTS_LEFT] += count_events(place, base, sieve, window, first, stop, ring_b8, maps[1])
+        restate(place, state, halo, window, first, stop, slots, ring_b8, changes_b8[k], flips[k])
+        counts[PathCounter.EVENTS_LEFT] += count_events(place, base, own_b8[p], window, first, stop, ring_b8)
         if check:
             counts[PathCounter.PREDECODINGS_CHECKED] += 1
-            if not is_restated(place, base, sieve, window, first, stop, before_b8, ring_b8, maps, logits[k]):
+            if not is_restated(place, base, p, halo, window, spans[k], kinds[k], before_b8, ring_b8, flips[k], tables,
+                               answers[k]):  # fmt: skip
                 counts[PathCounter.PREDECODINGS_WRONG] += 1
                 right = False
         state.filtered = stop

@@ -260,23 +260,12 @@ WINDOW_SLOT = record(
 """One window of a batch. `model` is -1 for a window that is held; `consumed` is the ring ordinal up to which slots are
 given back; `clock_round` is the round with whose arrival the deadline's clock started; `flags` go to the correction."""
 
-FILTER = record(
-    ("num_cells", "i8"),
-    ("own", "i8"),
-    ("halo", "i8"),
-    ("threshold_data", "f8"),
-    ("threshold_check", "f8"),
-    ("edge_offset", "i8"),
-    ("edge_count", "i8"),
-    ("bulk_offset", "i8"),
-    ("bulk_count", "i8"),
-    ("slot_of_offset", "i8"),
-    ("checks_offset", "i8"),
-    ("logical_offset", "i8"),
-    ("presence_offset", "i8"),
-    ("qubits_offset", "i8"),
-)
-"""A patch's predecoder; `num_cells` is 0 where it has none. One row per patch. See `kernels.filter`."""
+OUTSIDE, BULK, EDGE, LAST = 0, 1, 2, 3
+"""What a layer of a chunk is: beyond the ends of the shot; of both kinds of checks; of the own kind only: the first of
+the shot, or its last, the data readout. See `device.chunks`."""
+
+FILTER = record(("halo", "i8"))
+"""A patch's predecoder; `halo` is 0 where it has none. One row per patch. See `kernels.filter`."""
 
 FILTER_PAST = record(("byte_offset", "i8"), ("mask", "i8"), ("shot", "i8"), ("origin", "i8"))
 """The copies of a patch's raw rounds: where they lie, how many there are less one, of which shot (`num_shots`), and

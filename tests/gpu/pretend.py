@@ -90,11 +90,23 @@ class Event:
 
 
 class DeviceArray:
-    """An array with an address."""
+    """An array with an address; a piece of it shares its memory, as CuPy's does."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.values = np.zeros(shape, np.float32)
-        self.data = SimpleNamespace(ptr=self.values.ctypes.data)
+    def __init__(self, values: NDArray[Any]) -> None:
+        self.values = values
+        self.data = SimpleNamespace(ptr=values.ctypes.data)
+        self.__cuda_array_interface__ = {"data": (values.ctypes.data, False)}
+
+    def __getitem__(self, part: slice) -> DeviceArray:
+        return DeviceArray(self.values[part])
+
+    def view(self, dtype: Any) -> DeviceArray:
+        """The same bytes as another type."""
+        return DeviceArray(self.values.view(dtype))
+
+    def reshape(self, *shape: Any) -> DeviceArray:
+        """The same values in another shape."""
+        return DeviceArray(self.values.reshape(*shape))
 
 
 def _copy(target: int, source: int, num_bytes: int, _: int, stream: int) -> None:
@@ -116,7 +128,10 @@ def make_cupy() -> Any:
         runtime=runtime, Stream=Stream, Event=Event, Device=lambda _: device,
         alloc_pinned_memory=lambda size: bytearray(size + 64), alloc=lambda size: SimpleNamespace(ptr=4096, size=size),
     )  # fmt: skip
-    return SimpleNamespace(cuda=cuda, float32=np.float32, zeros=lambda shape, _: DeviceArray(shape))
+    return SimpleNamespace(
+        cuda=cuda, float32=np.float32, uint8=np.uint8, zeros=lambda shape, dtype: DeviceArray(np.zeros(shape, dtype)),
+        asarray=lambda values: DeviceArray(values.copy()),
+    )  # fmt: skip
 
 
 Answer = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from rtqec.device.choose import make_engine
-from rtqec.device.engine import ChunkShape, Engine, EngineError
+from rtqec.device.choose import make_chunks, make_engine
+from rtqec.device.chunks import INPUTS, OUTPUTS, HostChunks
+from rtqec.device.engine import ChunkShape, Engine, EngineError, ScriptedEngine
 from rtqec.device.options import EngineOptions
 from rtqec.neural.network import residual_network
+from tests.gpu.chunk_cases import fill, make_tables
 from tests.networks import answer, make_input, make_trained
 
 SPEC = residual_network(32, (3, 1, 3, 1))
@@ -82,3 +84,40 @@ def test_looks_without_waiting_and_refuses_a_second_call(engine: Engine) -> None
     engine.enqueue(1)
     assert engine.wait(10 * SECOND)
     engine.take()
+
+
+@pytest.mark.parametrize("kind", ["tensorrt", "torch"])
+def test_all_of_a_chunk_on_the_gpu_is_what_the_host_makes_of_it(
+    kind: Literal["tensorrt", "torch"], case: tuple[str, Any, Path], tmp_path: Path
+) -> None:
+    """The network's answers are PyTorch's on the host's volume, within the bound; what follows from them is equal bit
+    for bit, call by call, as one graph.
+    """
+    precision, module, path = case
+    rng = np.random.default_rng(5)
+    tables = make_tables(rng, SHAPE.distance)
+    options = EngineOptions(precision=precision if kind == "torch" else "auto", cache_folder=tmp_path)  # type: ignore[arg-type]
+    try:
+        there = make_chunks(kind, path, SHAPE, tables, options)
+    except EngineError as refused:
+        pytest.skip(str(refused).replace("\n", " "))
+    there.warm()
+    assert "whole chunk on the GPU" in there.name
+
+    def script(volume: Any, inside: Any) -> Any:
+        wanted = answer(module, np.ascontiguousarray(volume), np.ascontiguousarray(inside))
+        found = there.answers().reshape(SHAPE.logits)
+        assert np.max(np.abs(found - wanted) / (1 + np.abs(wanted))) <= BOUNDS[precision]
+        return found
+
+    host = HostChunks(ScriptedEngine(SHAPE, script), tables)
+    for _ in range(20):
+        fill(rng, SHAPE, [getattr(there, name) for name, _ in INPUTS])
+        for name, _ in INPUTS:
+            getattr(host, name)[...] = getattr(there, name)
+        for device in (there, host):
+            device.enqueue(SHAPE.chunks)
+            assert device.wait(10 * SECOND)
+            device.take()
+        for name, _ in OUTPUTS:
+            assert np.array_equal(getattr(host, name), getattr(there, name)), name

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtqec.device import gpu, tensorrt_build, tensorrt_engine
+from rtqec.device import choose, gpu, gpu_chunks, tensorrt_build, tensorrt_engine
 from rtqec.device.cache import EngineCache
 from rtqec.device.engine import ChunkShape, EngineError
 from rtqec.device.options import EngineOptions
 from rtqec.neural.network import residual_network
 from tests.gpu import pretend
+from tests.gpu.chunk_cases import make_tables
 from tests.networks import make_input, make_trained
 
 SHAPE = ChunkShape(chunks=2, layers=5, distance=3, outputs=2)
@@ -39,7 +40,8 @@ class Pretended:
         real = tensorrt_build.library()
         module = _Overlaid(real.module, Runtime=lambda _: self.runtime)
         cupy = pretend.make_cupy()
-        monkeypatch.setattr(gpu, "cupy", lambda: cupy)
+        for module_ in (gpu, gpu_chunks):
+            monkeypatch.setattr(module_, "cupy", lambda: cupy)
         monkeypatch.setattr(tensorrt_engine, "cupy", lambda: cupy)
         monkeypatch.setattr(tensorrt_engine, "library", lambda: dataclasses.replace(real, module=module))
 
@@ -149,3 +151,78 @@ def test_an_engine_for_other_gpus_is_refused(machine: Pretended) -> None:
     assert "does not run on Pretended GPU (compute capability 12.0)" in text
     assert "UNSUPPORTED_CC" in text
     assert 'Set engine = "torch" for this GPU' in text
+
+
+class Kernels:
+    """In place of `device.gpu_kernels`: notes what is launched. What the real ones compute: `test_chunks`."""
+
+    unpack_chunks, answer_chunks = "unpack_chunks", "answer_chunks"
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+    def use(self, gpu_index: int) -> None:
+        assert gpu_index == 0
+
+    def shared(self, array: pretend.DeviceArray) -> NDArray[Any]:
+        return array.values
+
+    def launch(self, kernel: str, shape: ChunkShape, stream: int, *_: Any) -> None:
+        assert shape == SHAPE
+        pretend.Stream.by_handle[stream].put(lambda: self.ran.append(kernel))
+
+
+def make_gpu_chunks(machine: Pretended, kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> gpu_chunks.GpuChunks:
+    """Whole chunks around the pretended TensorRT."""
+    monkeypatch.setattr(gpu_chunks, "_kernels", lambda: kernels)
+    tables = make_tables(np.random.default_rng(1), SHAPE.distance)
+    device = choose.make_chunks("tensorrt", machine.model, SHAPE, tables, machine.options)
+    assert isinstance(device, gpu_chunks.GpuChunks)
+    return device
+
+
+def test_a_whole_chunk_is_one_graph(machine: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call is one launch of the graph that was captured: kernels before and after TensorRT's, enqueued by nobody."""
+    kernels = Kernels()
+    device = make_gpu_chunks(machine, kernels, monkeypatch)
+    context = machine.runtime.contexts[0]
+    calls, launches = context.calls, pretend.Graph.launches
+    kernels.ran.clear()
+    device.warm()
+    assert (context.calls, pretend.Graph.launches) == (calls, launches + 1)
+    assert kernels.ran == ["unpack_chunks", "answer_chunks"]
+    assert device.name.endswith("(compute capability 12.0), whole chunk on the GPU")
+    assert np.array_equal(
+        device.answers().reshape(SHAPE.logits), script(np.zeros(SHAPE.volume), np.zeros(SHAPE.inside))
+    )
+    cache = EngineCache(machine.options.cache_folder or Path())
+    assert sorted(entry.fields.get("part", "engine") for entry in cache.list()) == ["engine", "kernels"]
+
+
+def test_a_whole_chunk_may_be_late_or_fail(machine: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an engine's calls: late ones stay under way, failed ones say so when they are taken."""
+    device = make_gpu_chunks(machine, Kernels(), monkeypatch)
+    pretend.Event.looks_until_done = 1
+    device.enqueue(1)
+    assert not device.wait(0)
+    with pytest.raises(EngineError, match="another is under way"):
+        device.enqueue(1)
+    assert device.wait(1_000_000_000)
+    device.take()
+    device._work.stream.failure = "no device"
+    with pytest.raises(EngineError, match=r"Pretended GPU did not take the call: no device"):
+        device.enqueue(1)
+    device._work.stream.failure = None
+    device.enqueue(1)
+    pretend.Event.looks_until_done = 10**7
+    assert device.wait(10)
+    with pytest.raises(EngineError, match=r"Pretended GPU failed: an illegal memory access"):
+        device.take()
+
+
+def test_kernels_that_do_not_compile_are_an_engine_error(machine: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever numba raises of a driver or a toolkit: the lane goes on without the network, and says why."""
+    kernels = Kernels()
+    monkeypatch.setattr(kernels, "launch", lambda *_: (_ for _ in ()).throw(ValueError("no NVVM")))
+    with pytest.raises(EngineError, match=r"the chunk's kernels cannot be put on Pretended GPU: no NVVM"):
+        make_gpu_chunks(machine, kernels, monkeypatch)
