@@ -23,6 +23,7 @@ from rtqec.device.cache import EngineCache, digest, read_model, shape_fields
 from rtqec.device.engine import ChunkShape, EngineError
 from rtqec.device.options import EngineOptions
 from rtqec.device.refusal import refusal
+from rtqec.device.signal_stack import kept_signal_stack
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -70,13 +71,14 @@ class OpenVINOEngine:
         self.volume = np.zeros(shape.volume, np.float32)
         self.inside = np.zeros(shape.inside, np.float32)
         self.logits = np.zeros(shape.logits, np.float32)
-        self._openvino = _openvino()
-        self._core = self._openvino.Core()
-        self.precision = self._choose_precision(options.precision)
-        version = str(self._openvino.get_version())
-        self.name = f"openvino {version.split('-')[0]} {self.precision} cpu"
-        compiled = self._compile(model, options, version)
-        self._requests = [self._bind(compiled.create_infer_request(), at) for at in range(shape.chunks)]
+        with kept_signal_stack():
+            self._openvino = _openvino()
+            self._core = self._openvino.Core()
+            self.precision = self._choose_precision(options.precision)
+            version = str(self._openvino.get_version())
+            self.name = f"openvino {version.split('-')[0]} {self.precision} cpu"
+            compiled = self._compile(model, options, version)
+            self._requests = [self._bind(compiled.create_infer_request(), at) for at in range(shape.chunks)]
         self._under_way = 0
         self._failure: Exception | None = None
 

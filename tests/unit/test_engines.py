@@ -228,6 +228,36 @@ def test_openvino_runs_where_its_process_may(model: Path) -> None:
     assert in_a_process(PINNED, str(model)) == ["True"]
 
 
+SIGNALLED = """
+import ctypes, faulthandler, signal, sys
+from pathlib import Path
+from rtqec.device.choose import make_engine
+from rtqec.device.engine import ChunkShape
+from rtqec.device.options import EngineOptions
+def stack():
+    found = (ctypes.c_size_t * 3)()
+    ctypes.CDLL(None).sigaltstack(None, found)
+    return list(found)
+if sys.argv[2] == "a stack":
+    faulthandler.enable()
+before = stack()
+engine = make_engine("openvino", Path(sys.argv[1]), ChunkShape(1, 9, 5, 2), EngineOptions(num_threads=2))
+engine.warm()
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGTERM)
+print(stack() == before)
+"""
+
+
+@pytest.mark.parametrize("before", ["a stack", "none"])
+def test_openvino_leaves_the_signal_stack_alone(model: Path, before: str) -> None:
+    """The thread that makes an engine keeps its signal stack: OpenVINO's own would be freed with the engine, and the
+    next signal would end the process.
+    """
+    pytest.importorskip("openvino", reason="needs the extra cpu")
+    assert in_a_process(SIGNALLED, str(model), before) == ["heard", "True"]
+
+
 def test_openvino_keeps_what_it_compiled(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second start loads from the cache and answers the same; another shape is another entry."""
     pytest.importorskip("openvino", reason="needs the extra cpu")
