@@ -48,12 +48,15 @@ def runtime(request: pytest.FixtureRequest) -> Runtime:
         return lambda model, inputs: onnxruntime.InferenceSession(model).run(None, inputs)[0]  # type: ignore[no-any-return]
     pytest.importorskip("openvino", reason="needs the extra cpu")
     from rtqec.device.openvino_engine import _openvino
+    from rtqec.device.signal_stack import kept_signal_stack
 
-    core = _openvino().Core()
+    with kept_signal_stack():
+        core = _openvino().Core()
 
     def run(model: bytes, inputs: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        return compiled(inputs)["logits"]  # type: ignore[no-any-return]
+        with kept_signal_stack():
+            compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            return compiled(inputs)["logits"]  # type: ignore[no-any-return]
 
     return run
 
