@@ -15,8 +15,7 @@ from rtqec.neural.layout import GridLayout
 from rtqec.predecode import PatchFilter, chunk_tables
 
 CASES: dict[str, tuple[int, int, int]] = {
-    f"d{distance} {outputs} outputs": (distance, layers, outputs)
-    for distance, layers in ((3, 9), (5, 7), (13, 4)) for outputs in (2, 4)
+    "d3 2 outputs": (3, 6, 2), "d3 4 outputs": (3, 6, 4), "d5 4 outputs": (5, 5, 4), "d13 2 outputs": (13, 3, 2),
 }  # fmt: skip
 """Distance, layers and outputs."""
 
