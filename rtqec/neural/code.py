@@ -3,6 +3,7 @@
 Data qubits have indices (row, column) from 0 to distance - 1. Checks stand at the corners between them, (i, j) from 0
 to distance. The canonical frame is the published models' orientation XV: checks with i + j even are of the first kind,
 the others of the second; at the left and right edges only the first kind is kept, at the top and bottom the second.
+A mirror at a row or a column carries that code into its *odd* variant, where checks of the first kind have i + j odd.
 
 Source: the layout of NVIDIA's Ising-Decoding (Apache-2.0, 2026): a check of the first kind has its cell at the least
 row and column of its support, one of the second at the least row and the *greatest* column.
@@ -30,12 +31,14 @@ class SurfaceCode:
 
     Attributes:
         distance: Data qubits along each side.
+        odd: Whether it is the odd variant.
         corners: Of each kind, its checks.
         supports: Of each kind and check, the data qubits that it measures, as cells.
         cells: Of each kind, the cell of each check; within a kind no two are equal.
     """
 
     distance: int
+    odd: bool
     corners: tuple[tuple[Corner, ...], tuple[Corner, ...]]
     supports: tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
     cells: tuple[tuple[int, ...], tuple[int, ...]]
@@ -78,8 +81,8 @@ class SurfaceCode:
 
 
 @cache
-def surface_code(distance: int) -> SurfaceCode:
-    """The rotated surface code of a distance.
+def surface_code(distance: int, odd: bool = False) -> SurfaceCode:
+    """The rotated surface code of a distance, or its odd variant.
 
     Raises:
         ValueError: The distance is below 2.
@@ -91,7 +94,7 @@ def surface_code(distance: int) -> SurfaceCode:
     cells: tuple[list[int], list[int]] = ([], [])
     for i in range(distance + 1):
         for j in range(distance + 1):
-            kind = (i + j) % 2
+            kind = (i + j + odd) % 2
             if (i in (0, distance) and kind == FIRST) or (j in (0, distance) and kind == SECOND):
                 continue
             rows = [row for row in (i - 1, i) if 0 <= row < distance]
@@ -101,6 +104,7 @@ def surface_code(distance: int) -> SurfaceCode:
             cells[kind].append(rows[0] * distance + (columns[0] if kind == FIRST else columns[-1]))
     return SurfaceCode(
         distance,
+        odd,
         (tuple(corners[0]), tuple(corners[1])),
         (tuple(supports[0]), tuple(supports[1])),
         (tuple(cells[0]), tuple(cells[1])),

@@ -3,8 +3,12 @@
 Positions come from the detectors' coordinates. Of the eight symmetries of a square those are kept that carry the
 checks onto the canonical code; among them one is chosen:
 
-- *own frame*: the experiment's own kind of checks, the one that its first layer has, becomes channel 0. A network then
-  serves both memory bases, since a quarter turn with the kinds exchanged leaves the code as it is.
+- *own frame*: the experiment's own kind of checks, the one that its first layer has, becomes channel 0, and its
+  *schedule* becomes the canonical one: errors in the middle of a round join a check to another one a round later, and
+  the order of the gates decides which way these edges lean; here it is always towards lower columns, and among those
+  lower rows. A mirror leaves the code in its odd variant. A network then serves both memory bases and any schedule
+  that is a mirror image of the one that it learned: Stim's two bases are such images of each other, and a network
+  that has learned one of them is worse than nothing on the other as it stands.
 - *published frame*: what carries the published orientations (XV, XH, ZV, ZH) into XV: nothing, or the mirror at the
   antidiagonal. The memory's own kind may then be either channel, as those models were trained on both.
 
@@ -30,6 +34,8 @@ Frame = Literal["own", "published"]
 _SYMMETRIES: tuple[Symmetry, ...] = tuple(product((False, True), range(4)))
 _PUBLISHED: tuple[Symmetry, ...] = ((False, 0), (True, 1))
 """The identity, and the mirror at the antidiagonal: (i, j) to (distance - j, distance - i)."""
+_LEAN_MIN = 1e-9
+"""Below it edges lean no way: sums of probabilities that cancel."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class GridLayout:
     """Detectors of one experiment on the grid.
 
     Attributes:
-        code: The canonical code.
+        code: The canonical code, or its odd variant.
         own: The channel of the kind of checks that the first and the last layer have.
         symmetry: What carries the experiment's frame into the canonical one.
         edge_places: Of each detector of the first and of the last layer, by its slot: `channel * num_cells + cell`.
@@ -100,14 +106,55 @@ def grid_layout(
     corners = _corners_by_layer(dem, rounds, time_coordinate, distance)
     if len(corners) < 3 or any(layer != corners[1] for layer in corners[1:-1]):
         raise _refusal(f"{len(corners)} rounds, and those between the first and the last differ or are missing")
-    code = surface_code(distance)
-    for own, symmetry in product((0,), _SYMMETRIES) if frame == "own" else product((0, 1), _PUBLISHED):
-        first, bulk, last = (_places(layer, code, symmetry) for layer in (corners[0], corners[1], corners[-1]))
-        if not first or not bulk or first != last or len(set(bulk)) != code.num_cells - 1:
+    if frame == "own":
+        tried = product((surface_code(distance), surface_code(distance, odd=True)), (0,), _SYMMETRIES)
+    else:
+        tried = product((surface_code(distance),), (0, 1), _PUBLISHED)
+    found = [layout for layout in (_laid_out(corners, *candidate) for candidate in tried) if layout]
+    if not found:
+        raise _refusal("detectors that are not those of the checks of one kind, or of all, once each")
+    lean = _lean(dem, rounds, corners)
+    # Of equals the first: the canonical code, as little turned as may be.
+    return max(found, key=lambda layout: _lower_left(lean, layout.symmetry))
+
+
+def _laid_out(corners: list[list[Corner]], code: SurfaceCode, own: int, symmetry: Symmetry) -> GridLayout | None:
+    """The layout under a symmetry, or None where that does not carry the checks onto the code."""
+    first, bulk, last = (_places(layer, code, symmetry) for layer in (corners[0], corners[1], corners[-1]))
+    if not first or not bulk or first != last or len(set(bulk)) != code.num_cells - 1:
+        return None
+    if {place // code.num_cells for place in first} != {own} or len(set(first)) != len(code.cells[own]):
+        return None
+    return GridLayout(code, own, symmetry, first, bulk)
+
+
+def _lean(dem: stim.DetectorErrorModel, rounds: RoundMap, corners: list[list[Corner]]) -> tuple[float, float]:
+    """Which way the edges between checks of the own kind lean that reach from one layer into the next: the mean step,
+    rows and columns of the circuit's own frame, weighed by probability.
+    """
+    own = set(corners[0])
+    rows = columns = 0.0
+    places = list(zip(rounds.detector_round.tolist(), rounds.detector_slot.tolist(), strict=True))
+    for instruction in dem.flattened():
+        if instruction.type != "error":
             continue
-        if {place // code.num_cells for place in first} == {own} and len(set(first)) == len(code.cells[own]):
-            return GridLayout(code, own, symmetry, first, bulk)
-    raise _refusal("detectors that are not those of the checks of one kind, or of all, once each")
+        hit = [places[target.val] for target in instruction.targets_copy() if target.is_relative_detector_id()]
+        ends = sorted((t, corners[t][slot]) for t, slot in hit if corners[t][slot] in own)
+        if len(ends) == 2 and ends[1][0] == ends[0][0] + 1:
+            probability = instruction.args_copy()[0]
+            rows += probability * (ends[1][1][0] - ends[0][1][0])
+            columns += probability * (ends[1][1][1] - ends[0][1][1])
+    return rows, columns
+
+
+def _lower_left(lean: tuple[float, float], symmetry: Symmetry) -> tuple[bool, bool]:
+    """Whether edges in time lean towards lower columns, and lower rows, once a symmetry has been applied."""
+    rows, columns = lean
+    if symmetry[0]:
+        columns = -columns
+    for _ in range(symmetry[1] % 4):
+        rows, columns = columns, -rows
+    return columns < -_LEAN_MIN, rows < -_LEAN_MIN
 
 
 def _distance(rounds: RoundMap) -> int:
