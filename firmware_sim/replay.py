@@ -20,7 +20,7 @@ from rtqec.windowed import WindowedDecoder
 from rtqec.wire import CorrectionFlag, Reason, Rung
 
 _ENDS = int(CorrectionFlag.LAST_OF_SHOT)
-_PREDECODED = (Rung.PREDECODED_MATCH, Rung.PREDECODED_CORRELATED_MATCH)
+_PREDECODED = (Rung.PREDECODED_MATCH, Rung.PREDECODED_CORRELATED_MATCH, Rung.SOFT_MATCH)
 _QUIET = int(CorrectionFlag.LAST_OF_SHOT | CorrectionFlag.LATE)
 _GONE = (Reason.GAP, Reason.SHOT_TRUNCATED)
 
@@ -99,7 +99,7 @@ class Replay:
 
     def _check_shot(self, shot: int, mine: NDArray[Any], lost: list[int], found: Invariants) -> None:
         layers_b8 = self.layers_b8(shot, lost) if lost else self._clean_b8[shot]
-        if not np.isin(mine["rung"], _PREDECODED).any():  # What the network took out is not known here.
+        if not np.isin(mine["rung"], _PREDECODED).any():  # What the network said is not known here.
             found.wrong_flips += len(self._decoder.replay(layers_b8, mine, () if self._events else lost))
         answers = np.zeros(self._num_rounds, np.int64)
         for correction in mine[(mine["flags"] & CorrectionFlag.AMENDMENT) == 0]:

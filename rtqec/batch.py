@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtqec.config import LadderTable
+from rtqec.config import HandOver, LadderTable
 from rtqec.errors import ConfigError
 from rtqec.kernels.ladder import NUM_BUCKETS
 from rtqec.kernels.records import (
@@ -39,6 +39,8 @@ class Decoding(Enum):
     PREDECODED_PLAIN = "predecoded_plain"
     """Plain matching of what a network left. Apart from `PLAIN`, as its cost is another."""
     PREDECODED_CORRELATED = "predecoded_correlated"
+    SOFT = "soft"
+    """Matching of all events with the weights that a network gives the edges."""
 
     @property
     def matching(self) -> str:
@@ -48,7 +50,7 @@ class Decoding(Enum):
     @property
     def predecodes(self) -> bool:
         """Whether the network goes first."""
-        return self in (Decoding.PREDECODED_PLAIN, Decoding.PREDECODED_CORRELATED)
+        return self in (Decoding.PREDECODED_PLAIN, Decoding.PREDECODED_CORRELATED, Decoding.SOFT)
 
     @property
     def rung(self) -> Rung:
@@ -62,6 +64,7 @@ _RUNGS = {
     Decoding.UNION_FIND: Rung.UNION_FIND,
     Decoding.PREDECODED_PLAIN: Rung.PREDECODED_MATCH,
     Decoding.PREDECODED_CORRELATED: Rung.PREDECODED_CORRELATED_MATCH,
+    Decoding.SOFT: Rung.SOFT_MATCH,
 }
 
 
@@ -85,13 +88,15 @@ class LadderStep:
         return "catch_up" if self.kind == STEP_CATCH_UP else "hold"
 
 
-def ladder_steps(plan: Plan, ladder: LadderTable, predecodes: bool = False) -> list[LadderStep]:
+def ladder_steps(plan: Plan, ladder: LadderTable, hand_over: HandOver | None = None) -> list[LadderStep]:
     """The ladder of a patch: its own matching, behind the network if it has one, then the fallbacks that are something
     else.
     """
     own = decoding = Decoding.CORRELATED if plan.correlated else Decoding.PLAIN
     steps = [LadderStep(STEP_DECODE, decoding)]
-    if predecodes:
+    if hand_over == "soft":
+        steps.insert(0, LadderStep(STEP_DECODE, Decoding.SOFT))
+    elif hand_over == "hard":
         first = Decoding.PREDECODED_CORRELATED if plan.correlated else Decoding.PREDECODED_PLAIN
         steps.insert(0, LadderStep(STEP_DECODE, first))
     for name in ladder.fallbacks:
@@ -117,11 +122,12 @@ class Streams:
         ring: Where their rounds lie.
         telemetry: Its `path_counters` are written by the stages; its `patches` here.
         events: Whether the feed carries detection events.
-        predecodes: Whether their windows go through a network first.
+        hand_over: How the answers of a network reach the matcher, or None where there is no network.
         aside: Whether another path still runs on this ring and block: nothing in them is touched until `step_in`.
 
     Attributes:
         models: The distinct models, and what decodes each.
+        patch_of: Of each model, a patch that has it.
         model_records: `MODEL`, shape (num_models,).
         masks: uint8, all masks.
         seam: int64, shape (num_seam, 2), all seams.
@@ -136,22 +142,25 @@ class Streams:
 
     def __init__(
         self, plans: list[Plan], patch_ids: list[int], budgets_us: list[float], ladder: LadderTable, ring: Ring,
-        telemetry: TelemetryBlock, events: bool = False, aside: bool = False, predecodes: bool = False,
+        telemetry: TelemetryBlock, events: bool = False, aside: bool = False, hand_over: HandOver | None = None,
     ) -> None:  # fmt: skip
         self._events = events
         self.models: list[tuple[WindowModel, Decoding]] = []
-        self._known: dict[tuple[str, Decoding], int] = {}
+        self.patch_of: list[int] = []
+        self._known: dict[tuple[str, Decoding, int], int] = {}
         self.quantile = ladder.quantile
         self.states, self.aheads, self.outbox = ring.states, ring.aheads, ring.outbox
         self._telemetry = telemetry
         self.patches = telemetry.patches if not aside else np.zeros(len(plans), WINDOW_PATCH)
-        self.ladders = [ladder_steps(plan, ladder, predecodes) for plan in plans]
+        self.ladders = [ladder_steps(plan, ladder, hand_over) for plan in plans]
         self.multiples = np.array(plans[0].multiples, np.int64)
         open_models: list[int] = []
         closing_models: list[int] = []
         steps: list[tuple[int, int, int, int]] = []
         erased: dict[int, list[int]] = {}
+        first_of: dict[int, int] = {}
         for i, (patch, plan, own_steps) in enumerate(zip(self.patches, plans, self.ladders, strict=True)):
+            self._patch = first_of.setdefault(id(plan), i)
             _describe_patch(patch, plan)
             patch["patch_id"], patch["budget_ns"] = patch_ids[i], ns_from_us(budgets_us[i])
             patch["ring_rounds"] = ring.places[i]["mask"] + 1
@@ -222,11 +231,14 @@ class Streams:
         return sorted({*shapes.open.values(), *shapes.closing.values()})
 
     def _shelve(self, model: WindowModel, decoding: Decoding) -> int:
-        """The lane's number of a model; equal windows share a matcher."""
-        key = (model.content, decoding)
+        """The lane's number of a model; equal windows share a matcher, unless a network's answers for it are looked up
+        by where the plan's detectors lie.
+        """
+        key = (model.content, decoding, self._patch if decoding is Decoding.SOFT else -1)
         if key not in self._known:
             self._known[key] = len(self.models)
             self.models.append((model, decoding))
+            self.patch_of.append(self._patch)
         return self._known[key]
 
     def _describe_models(self, erased: dict[int, list[int]]) -> None:
@@ -273,6 +285,23 @@ def _backlog_rounds(ladder: LadderTable, patch: np.void) -> int:
     return ladder.backlog_rounds
 
 
+@dataclass(frozen=True)
+class Weighing:
+    """A network's answers for the edges of a batch's windows.
+
+    Attributes:
+        chunk_of: int64, shape (batch_windows,): the chunk of each window, or -1 where it has no answers.
+        answers: float32, shape (chunks, outputs, layers, num_cells): logits.
+        spans: int32, shape (chunks, 2): first and stop layer that count.
+        behind: Layers of a chunk before its window's first.
+    """
+
+    chunk_of: NDArray[np.int64]
+    answers: NDArray[np.float32]
+    spans: NDArray[np.int32]
+    behind: int
+
+
 class WindowBatch:
     """Windows that travel together from `Window` to `Publish`. Allocated once.
 
@@ -289,6 +318,7 @@ class WindowBatch:
         answers_b8: uint8, shape (count, answer_bytes): what the matcher said.
         corrections: `wire.CORRECTION`, shape (batch_windows,); `corrections_b8` is the same memory.
         models: `windows["model"]`.
+        weighing: What a network said of the windows, for the soft hand-over; None where there is none.
     """
 
     def __init__(self, batch_windows: int, streams: Streams) -> None:
@@ -302,3 +332,4 @@ class WindowBatch:
         self.corrections = np.zeros(batch_windows, CORRECTION)
         self.corrections_b8 = self.corrections.view(np.uint8)
         self.models = self.windows["model"]
+        self.weighing: Weighing | None = None

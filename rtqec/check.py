@@ -20,7 +20,7 @@ from rtqec.log import get_logger
 from rtqec.match import Match
 from rtqec.pipeline import Pipeline
 from rtqec.plan import Plan
-from rtqec.predecoder import find_model, make_predecode, open_engine, patch_filters
+from rtqec.predecoder import find_model, hand_over_of, make_predecode, open_engine, patch_filters
 from rtqec.publish import Publish
 from rtqec.ring import Ring
 from rtqec.telemetry import TelemetryBlock
@@ -51,16 +51,16 @@ def path_cost_us(plan: Plan, config: Config | None = None) -> float:
     context = zmq.Context()
     with TemporaryDirectory() as folder, context.socket(zmq.PUSH) as socket:
         telemetry = TelemetryBlock.create(Path(folder) / "check.telemetry", [0], _JOURNAL)
-        predecodes = config is not None and config.predecode.model is not None
+        hand_over = hand_over_of(config) if config is not None else None
         streams = Streams(
-            [plan], [0], [_NEVER_LATE_US], LadderTable(fallbacks=[]), ring, telemetry, predecodes=predecodes
+            [plan], [0], [_NEVER_LATE_US], LadderTable(fallbacks=[]), ring, telemetry, hand_over=hand_over
         )
         predecode = make_predecode(config, [plan], streams, ring, telemetry) if config is not None else None
         pipeline = Pipeline(
             streams,
             ring,
             Window(streams, ring, np.zeros(2, np.int64)),
-            Match(streams.models, 1),
+            Match(streams.models, 1, predecode.grids if predecode is not None else None),
             Commit(streams, telemetry),
             Publish(socket, streams, telemetry),
             1,

@@ -28,7 +28,7 @@ from rtqec.log import get_logger
 from rtqec.match import Match
 from rtqec.pipeline import Pipeline
 from rtqec.plan import Plan, compile_plans
-from rtqec.predecoder import make_predecode, open_engine
+from rtqec.predecoder import hand_over_of, make_predecode, open_engine
 from rtqec.publish import Publish
 from rtqec.resume import resume
 from rtqec.ring import Ring
@@ -102,7 +102,7 @@ class Lane:
         budgets_us = [patch.budget_us or config.deadline.budget_us for patch in config.patch]
         self._streams = streams = Streams(
             self.plans, self._patch_ids, budgets_us, config.ladder, ring, self.telemetry, events, self._aside,
-            config.predecode.model is not None,
+            hand_over_of(config),
         )  # fmt: skip
         waiting = np.array(config.lane.waiting_ns, np.int64)
         self._placement = Placement(config.cores, config.lane_index)
@@ -114,7 +114,7 @@ class Lane:
             streams,
             ring,
             Window(streams, ring, waiting),
-            Match(streams.models, config.lane.batch_windows),
+            Match(streams.models, config.lane.batch_windows, self._predecode.grids if self._predecode else None),
             Commit(streams, self.telemetry),
             self._publish,
             config.lane.batch_windows,
@@ -385,7 +385,7 @@ def describe_patch(config: Config, index: int, plan: Plan) -> dict[str, object]:
         "buffer_rounds": plan.window.buffer_rounds,
         "round_period_us": config.feed.round_period_us,
         "rounds_digest": plan.rounds_digest,
-        "ladder": [step.name for step in ladder_steps(plan, config.ladder, config.predecode.model is not None)],
+        "ladder": [step.name for step in ladder_steps(plan, config.ladder, hand_over_of(config))],
         "num_detectors": plan.layout.detectors_max,
         "detectors": plan.places_of_full_layer,
     }

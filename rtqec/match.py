@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pymatching
 from numpy.typing import NDArray
 
-from rtqec.batch import Decoding, WindowBatch
+from rtqec.batch import Decoding, Weighing, WindowBatch
 from rtqec.few_events import FewEvents, worthwhile
 from rtqec.kernels.ladder import NUM_BUCKETS, bucket_of
 from rtqec.kernels.shot import HELD
+from rtqec.neural.layout import GridLayout
 from rtqec.plan.model import WindowModel
+from rtqec.soft_matcher import SoftMatcher
 from rtqec.union_find import UnionFind
 
 _WARM_SEED = 20261120
@@ -68,7 +71,51 @@ class Matcher:
         return found
 
 
-def warm_costs(decoder: Matcher | FewEvents | UnionFind) -> NDArray[np.float64]:
+class SoftWindows:
+    """A window model decoded with the weights that a network gives its edges. Where that has said nothing, as plain
+    matching does it.
+
+    Args:
+        model: The window.
+        grid: Of its detectors.
+    """
+
+    def __init__(self, model: WindowModel, grid: GridLayout) -> None:
+        self.model = model
+        self._soft, self._plain = SoftMatcher(model, grid), Matcher(model, correlated=False)
+        self._nothing = np.zeros((0, 0, 0), np.float32)
+
+    def __call__(self, rows_b8: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Decode a batch with the model's own weights; as `Matcher`."""
+        return np.array([self._soft(row, self._nothing, 0, 0, 0) for row in rows_b8])
+
+    def weighed(self, rows_b8: NDArray[np.uint8], weighing: Weighing | None) -> NDArray[np.uint8]:
+        """Decode a batch.
+
+        Args:
+            rows_b8: As for `Matcher`.
+            weighing: What the network said of its windows.
+
+        Returns:
+            As of `Matcher`.
+        """
+        if weighing is None:
+            return self._plain(rows_b8)
+        answers = []
+        for row, chunk in zip(rows_b8, weighing.chunk_of.tolist(), strict=False):
+            if chunk < 0:
+                answers.append(self._plain(row[np.newaxis])[0])
+            else:
+                first, stop = weighing.spans[chunk].tolist()
+                answers.append(self._soft(row, weighing.answers[chunk], weighing.behind, first, stop))
+        return np.array(answers)
+
+
+Decoder = Matcher | FewEvents | UnionFind | SoftWindows
+"""What decodes the windows of one model."""
+
+
+def warm_costs(decoder: Decoder) -> NDArray[np.float64]:
     """Decode windows of the model's own noise, and random dense ones, so that the decoder's memory has grown.
 
     Returns:
@@ -92,7 +139,7 @@ def warm_costs(decoder: Matcher | FewEvents | UnionFind) -> NDArray[np.float64]:
     return np.maximum.accumulate(np.interp(np.arange(NUM_BUCKETS), known, costs[known]))
 
 
-def _measure(decoder: Matcher | FewEvents | UnionFind, rows_b8: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _measure(decoder: Decoder, rows_b8: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The least that a window with so many events took, ns, by bucket; 0 where there was none."""
     costs = np.zeros(NUM_BUCKETS)
     for row in rows_b8 & decoder.model.mask_b8:
@@ -107,10 +154,13 @@ def _measure(decoder: Matcher | FewEvents | UnionFind, rows_b8: NDArray[np.uint8
     return costs
 
 
-def _decoder(model: WindowModel, decoding: Decoding, batch_windows: int) -> Matcher | FewEvents | UnionFind:
+def _decoder(model: WindowModel, decoding: Decoding, grid: GridLayout | None, batch_windows: int) -> Decoder:
     """What decodes a model; with a table in front where its own noise often brings few events."""
     if decoding is Decoding.UNION_FIND:
         return UnionFind(model, batch_windows)
+    # What reaches in from an unknown past has no place on the grid.
+    if decoding is Decoding.SOFT and grid is not None and not model.past_rounds:
+        return SoftWindows(model, grid)
     matcher = Matcher(model, decoding.matching == "correlated")
     if not worthwhile(model):
         return matcher
@@ -126,19 +176,28 @@ class Match:
     Args:
         models: The models, and what decodes each.
         batch_windows: Most windows of a batch.
+        grids: Of each model, the grid of its detectors; None where no network knows it.
 
     Attributes:
         matchers: Of each model.
     """
 
-    def __init__(self, models: list[tuple[WindowModel, Decoding]], batch_windows: int) -> None:
-        self.matchers: list[Matcher | FewEvents | UnionFind] = []
-        made: dict[tuple[str, str], Matcher | FewEvents | UnionFind] = {}
-        for model, decoding in models:
+    def __init__(
+        self, models: list[tuple[WindowModel, Decoding]], batch_windows: int,
+        grids: Sequence[GridLayout | None] | None = None,
+    ) -> None:  # fmt: skip
+        self.matchers: list[Decoder] = []
+        made: dict[tuple[str, str], Decoder] = {}
+        for number, (model, decoding) in enumerate(models):
+            grid = None if grids is None else grids[number]
+            if decoding is Decoding.SOFT:
+                # Each has its own: equal windows may lie on other grids.
+                self.matchers.append(_decoder(model, decoding, grid, batch_windows))
+                continue
             # Windows that come out of the network are decoded by the same matcher, only their cost is another.
             key = (model.content, "union_find" if decoding is Decoding.UNION_FIND else decoding.matching)
             if key not in made:
-                made[key] = _decoder(model, decoding, batch_windows)
+                made[key] = _decoder(model, decoding, grid, batch_windows)
             self.matchers.append(made[key])
         self._views: list[list[NDArray[np.uint8] | None]] = [[None] * (batch_windows + 1) for _ in models]
         self._partial = False
@@ -163,7 +222,10 @@ class Match:
             return
         matcher, rows = self.matchers[batch.model_index], self._rows(batch)
         try:
-            batch.answers_b8 = matcher(rows)
+            if isinstance(matcher, SoftWindows):
+                batch.answers_b8 = matcher.weighed(rows, batch.weighing)
+            else:
+                batch.answers_b8 = matcher(rows)
         except ValueError:
             self._partial = True
             self._one_by_one(batch, matcher, rows)
@@ -178,9 +240,7 @@ class Match:
             views[batch.count] = view
         return view
 
-    def _one_by_one(
-        self, batch: WindowBatch, matcher: Matcher | FewEvents | UnionFind, rows: NDArray[np.uint8]
-    ) -> None:
+    def _one_by_one(self, batch: WindowBatch, matcher: Decoder, rows: NDArray[np.uint8]) -> None:
         """After a batch failed: find the windows that cannot be paired, so that the others are answered."""
         answers = np.zeros((batch.count, matcher.model.answer_bytes), np.uint8)
         for i in range(batch.count):

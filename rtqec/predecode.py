@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtqec.batch import Streams, WindowBatch
+from rtqec.batch import Streams, Weighing, WindowBatch
 from rtqec.device.chunks import ChunkDevice, ChunkTables, HostChunks, at_least
 from rtqec.device.engine import ChunkShape, EngineError, NullEngine
 from rtqec.errors import FaultError
@@ -38,6 +38,7 @@ class PatchFilter:
         logical: uint64, shape (2, num_cells): observables that a data error flips; see `Effects`.
         halo: Rounds before and after one that its answer depends on; at least 1.
         threshold_data, threshold_check: Logits from which on an answer is yes.
+        soft: Whether the answers weigh edges, and nothing is decided.
     """
 
     layout: GridLayout
@@ -45,6 +46,7 @@ class PatchFilter:
     halo: int
     threshold_data: float
     threshold_check: float
+    soft: bool = False
 
 
 class Predecode:
@@ -53,6 +55,7 @@ class Predecode:
     Attributes:
         check_every: One call in so many is checked: what is left is what came, less what the answers flip.
         shape, tables: What the chunk device that it is given has to be made for.
+        grids: Of each of the lane's models, the grid of its detectors, or None.
 
     Args:
         streams: The lane's patches.
@@ -74,6 +77,11 @@ class Predecode:
         layer_bytes = int(ring.places["layer_bytes"].max())
         self.tables = chunk_tables(filters, layer_bytes)
         self._maps = _lay_out(filters, self.tables)
+        layouts = [None if one is None else one.layout for one in filters]
+        self.grids = [layouts[patch] for patch in streams.patch_of]
+        self._halo = max(0 if one is None else one.halo for one in filters)
+        self._soft = any(one is not None and one.soft for one in filters)
+        self._chunk_of = np.full(1, -1, np.int64)
         self._records = np.zeros(shape.chunks, CHUNK)
         self._take_from(HostChunks(NullEngine(shape), self.tables))
         self._pasts = np.zeros(len(filters), FILTER_PAST)
@@ -88,11 +96,12 @@ class Predecode:
         self._span_counts = telemetry.span_counts
         self._calls = 0
         self._prepare: Callable[..., int] = prepare_chunks
-        self._finish: Callable[..., None] = finish_chunks
+        self._finish: Callable[..., bool] = finish_chunks
 
     def warm(self, batch: WindowBatch) -> None:
         """Compile, on an empty batch."""
         batch.count = 0
+        self._chunk_of = np.full(len(batch.windows), -1, np.int64)
         self._prepare = entry_of(prepare_chunks, *self._prepare_args(batch))
         self._finish = entry_of(finish_chunks, *self._finish_args(batch, 0, ANSWERED, 0, False))
 
@@ -115,6 +124,7 @@ class Predecode:
             FaultError: One call in `check_every` is checked, and this one was not right.
         """
         num_chunks = self._prepare(*self._prepare_args(batch))
+        batch.weighing = None
         if not num_chunks:
             return
         self._calls += 1
@@ -124,6 +134,8 @@ class Predecode:
         took_ns = time.perf_counter_ns() - started
         if not self._finish(*self._finish_args(batch, num_chunks, outcome, took_ns, check)):
             raise FaultError("the predecoder left something else than what came, less what its answers flip.")
+        if self._soft:
+            batch.weighing = Weighing(self._chunk_of, self._answers, self._device.spans, self._halo)
 
     def _ask(self, num_chunks: int, check: bool) -> int:
         """What became of the call: `ANSWERED`, or the counter of the cause."""
@@ -160,19 +172,22 @@ class Predecode:
         return (
             self._streams.streams, self._streams.shelf, self._maps, self._inputs, self._outputs, self._records,
             batch.windows, num_chunks, batch.rows_b8, self._before_b8, self._span_counts, int(outcome), took_ns,
-            int(check), self.tables.arrays, self._answers,
+            int(check), self.tables.arrays, self._answers, self._chunk_of,
         )  # fmt: skip
 
 
 def chunk_tables(filters: Sequence[PatchFilter | None], layer_bytes: int) -> ChunkTables:
     """The filters as a chunk device reads them. At least one is there; a patch without one has an empty row."""
-    code = next(one.layout.code for one in filters if one is not None)
-    n, patches = code.num_cells, len(filters)
+    n = next(one.layout.code.num_cells for one in filters if one is not None)
+    patches = len(filters)
     own = np.zeros(patches, np.int32)
     thresholds = np.zeros((patches, 2), np.float32)
     spots = np.full((patches, 2, 8 * layer_bytes), -1, np.int32)
     slot_of = np.full((patches, 2, 2 * n), -1, np.int32)
     logical = np.zeros((patches, 2, n), np.uint64)
+    presence = np.zeros((patches, 2, n), np.float32)
+    checks_of = np.full((patches, 2, n, 2), -1, np.int32)
+    qubits_of = np.full((patches, 2, n, 4), -1, np.int32)
     for p, one in enumerate(filters):
         if one is None:
             continue
@@ -182,14 +197,13 @@ def chunk_tables(filters: Sequence[PatchFilter | None], layer_bytes: int) -> Chu
             spots[p, edge, : len(places)] = places
             slot_of[p, edge, list(places)] = range(len(places))
         logical[p] = one.logical
-    checks_of = np.full((2, n, 2), -1, np.int32)
-    qubits_of = np.full((2, n, 4), -1, np.int32)
-    for channel in (0, 1):
-        for qubit, checks in enumerate(code.checks_of[channel]):
-            checks_of[channel, qubit, : len(checks)] = checks
-        for cell, support in zip(code.cells[channel], code.supports[channel], strict=True):
-            qubits_of[channel, cell, : len(support)] = support
-    presence = np.ascontiguousarray(code.presence.reshape(2, n))
+        code = one.layout.code
+        presence[p] = code.presence.reshape(2, n)
+        for channel in (0, 1):
+            for qubit, checks in enumerate(code.checks_of[channel]):
+                checks_of[p, channel, qubit, : len(checks)] = checks
+            for cell, support in zip(code.cells[channel], code.supports[channel], strict=True):
+                qubits_of[p, channel, cell, : len(support)] = support
     return ChunkTables(own, thresholds, spots, slot_of, logical, presence, checks_of, qubits_of)
 
 
@@ -197,7 +211,8 @@ def _lay_out(filters: Sequence[PatchFilter | None], tables: ChunkTables) -> tupl
     """The filters as `kernels.filter` reads them."""
     records = np.zeros(len(filters), FILTER)
     records["halo"] = [0 if one is None else one.halo for one in filters]
-    num_cells = tables.presence.shape[1]
+    records["soft"] = [one is not None and one.soft for one in filters]
+    num_cells = tables.presence.shape[2]
     is_own = (tables.spots >= 0) & (tables.spots // num_cells == tables.own[:, np.newaxis, np.newaxis])
     return records, np.packbits(is_own, axis=2, bitorder="little")
 
@@ -205,3 +220,8 @@ def _lay_out(filters: Sequence[PatchFilter | None], tables: ChunkTables) -> tupl
 def patch_filter(effects: Effects, halo: int, threshold_data: float, threshold_check: float) -> PatchFilter:
     """The filter of a patch whose answers have these effects."""
     return PatchFilter(effects.layout, effects.logical, halo, threshold_data, threshold_check)
+
+
+def soft_filter(effects: Effects, halo: int) -> PatchFilter:
+    """The one of a patch whose answers decide nothing."""
+    return PatchFilter(effects.layout, effects.logical, halo, np.inf, np.inf, soft=True)

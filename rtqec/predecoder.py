@@ -7,8 +7,9 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from rtqec.batch import Streams
-from rtqec.config import Config, PredecodeTable
+from rtqec.config import Config, HandOver, PredecodeTable
 from rtqec.device.choose import EngineKind, choose_kind, make_chunks, make_engine
+from rtqec.device.chunks import ChunkDevice, HostChunks
 from rtqec.device.engine import ChunkShape, Engine, EngineError
 from rtqec.device.options import EngineOptions
 from rtqec.errors import ConfigError
@@ -16,8 +17,9 @@ from rtqec.neural.card import ModelCard, read_card
 from rtqec.neural.effects import Effects, logical_cells, mechanisms
 from rtqec.neural.layout import Frame, grid_layout
 from rtqec.plan import Plan
-from rtqec.predecode import PatchFilter, Predecode, patch_filter
+from rtqec.predecode import PatchFilter, Predecode, patch_filter, soft_filter
 from rtqec.ring import Ring
+from rtqec.soft_matcher import fusion_blossom
 from rtqec.telemetry import TelemetryBlock
 from rtqec.units import ns_from_us
 
@@ -26,6 +28,11 @@ SHIPPED = Path(__file__).parent / "models"
 HALF_SUFFIX = ".fp16.onnx"
 _TIMEOUT_PART = 0.75
 """Of the budget: an engine that has not answered by then leaves time for matching without it."""
+
+
+def hand_over_of(config: Config) -> HandOver | None:
+    """How the answers of the configured network reach the matcher; None where there is no network."""
+    return None if config.predecode.model is None else config.predecode.hand_over
 
 
 def make_predecode(
@@ -59,8 +66,13 @@ def patch_filters(table: PredecodeTable, card: ModelCard, plans: list[Plan]) -> 
     filters = []
     for plan in plans:
         _check_window(plan, halo, card)
+        effects = effects_of(plan, card.frame)
+        if table.hand_over == "soft":
+            _check_soft(plan, card)
+            filters.append(soft_filter(effects, halo))
+            continue
         threshold = threshold_of(table, card, plan)
-        filters.append(patch_filter(effects_of(plan, card.frame), halo, threshold, threshold))
+        filters.append(patch_filter(effects, halo, threshold, threshold))
     return filters
 
 
@@ -70,13 +82,26 @@ def open_engine(config: Config, stage: Predecode, log: FilteringBoundLogger) -> 
     assert table.model is not None
     folder, card = find_model(config, table.model)
     try:
-        device = make_chunks(*_wanted(config, folder, card, stage.shape), stage.tables, engine_options(config))
+        device = _make_device(config, stage, folder, card)
         device.warm()
     except EngineError as error:
         log.error("predecoder_missing", model=card.name, engine=table.engine, error=str(error))
         return
     stage.open(device)
     log.info("predecoder", model=card.name, engine=device.name, layers=stage.shape.layers, chunks=stage.shape.chunks)
+
+
+def _make_device(config: Config, stage: Predecode, folder: Path, card: ModelCard) -> ChunkDevice:
+    """What runs the network. Where it only weighs edges its logits are wanted on the host, and nothing else of it.
+
+    Raises:
+        ConfigError: The network's file is not that of its card.
+        EngineError: The engine cannot be had.
+    """
+    wanted, options = _wanted(config, folder, card, stage.shape), engine_options(config)
+    if config.predecode.hand_over == "soft":
+        return HostChunks(make_engine(*wanted, options), stage.tables)
+    return make_chunks(*wanted, stage.tables, options)
 
 
 def load_engine(config: Config, folder: Path, card: ModelCard, shape: ChunkShape) -> Engine:
@@ -184,6 +209,24 @@ def chunk_shape(config: Config, plans: list[Plan], filters: list[PatchFilter], c
     layers = max(plan.window.rounds for plan in plans) + card.network.spec.halo
     chunks = min(len(plans), config.lane.batch_windows)
     return ChunkShape(chunks, layers, distances.pop(), card.network.outputs)
+
+
+def _check_soft(plan: Plan, card: ModelCard) -> None:
+    """The network answers for edges, and the windows are those of plain matching."""
+    fusion_blossom()
+    if not card.network.spec.weighs_edges:
+        raise ConfigError(
+            "[predecode] hand_over", f'is "soft", but the network {card.name} answers for no edges.',
+            "Weights of the matching graph's edges are read from its answers.",
+            'Set hand_over = "hard", or name a network that was trained with [network] edges = true.',
+        )  # fmt: skip
+    if plan.correlated:
+        raise ConfigError(
+            "[predecode] hand_over", 'is "soft", but [plan] matching is "correlated".',
+            "The network has seen both kinds of checks: what correlations say is in its answers, and the windows are "
+            "those of plain matching.",
+            'Set matching = "plain", or hand_over = "hard".',
+        )  # fmt: skip
 
 
 def _check_window(plan: Plan, halo: int, card: ModelCard) -> None:

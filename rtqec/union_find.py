@@ -7,7 +7,6 @@ window has a hard bound, and nothing is allocated after the constructor (`bench.
 from __future__ import annotations
 
 import numpy as np
-import stim
 from numpy.typing import NDArray
 
 from rtqec.kernels.union_find import (
@@ -21,6 +20,7 @@ from rtqec.kernels.union_find import (
     VISITS,
     decode_windows,
 )
+from rtqec.plan.edges import graph_edges
 from rtqec.plan.model import WindowModel
 
 MEDIAN_WEIGHT = 12
@@ -29,9 +29,6 @@ which matching fails 468: 756 with 2 units, 598 with 8, 525 with 12, 532 with 64
 MAX_WEIGHT = 4 * MEDIAN_WEIGHT
 """Bounds the work. An edge that takes the place of four median ones is hardly ever the right one; how rare it is
 beyond that decides nothing."""
-
-_Detectors = tuple[int, ...]
-_Edges = dict[_Detectors, tuple[float, _Detectors]]
 
 
 class UnionFind:
@@ -52,7 +49,7 @@ class UnionFind:
 
     def __init__(self, model: WindowModel, batch_windows: int = 1) -> None:
         self.model = model
-        edges = _edges(model.dem)
+        edges = graph_edges(model.dem)
         num_edges, num_vertices = len(edges), 8 * model.row_bytes
         self.detectors = np.array([(*key, BOUNDARY)[:2] for key in edges], np.int32).reshape(-1, 2)
         self.weights = _weights(np.array([probability for probability, _ in edges.values()]))
@@ -109,27 +106,6 @@ class UnionFind:
                 "that they cannot be paired. It has no answer; decode the others without it."
             )
         return answers
-
-
-def _edges(dem: stim.DetectorErrorModel) -> _Edges:
-    """The edges of a model by their detectors: probability, observables."""
-    same: dict[tuple[_Detectors, _Detectors], float] = {}
-    for error in dem.flattened():
-        if error.type != "error":
-            continue
-        p = error.args_copy()[0]
-        for part in error.target_groups():
-            detectors = tuple(sorted(target.val for target in part if target.is_relative_detector_id()))
-            observables = tuple(sorted(target.val for target in part if target.is_logical_observable_id()))
-            assert len(detectors) <= 2  # The plan has refused all others.
-            if detectors and p > 0:
-                q = same.get((detectors, observables), 0.0)
-                same[detectors, observables] = p * (1 - q) + q * (1 - p)
-    edges: _Edges = {}
-    for (detectors, observables), probability in same.items():
-        if probability > edges.get(detectors, (0.0,))[0]:
-            edges[detectors] = (probability, observables)
-    return edges
 
 
 def _weights(probabilities: NDArray[np.float64]) -> NDArray[np.int32]:

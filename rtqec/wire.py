@@ -88,6 +88,8 @@ class Rung(IntEnum):
     PREDECODED_MATCH = 4
     """A network took the easy part out; what it left was matched."""
     PREDECODED_CORRELATED_MATCH = 5
+    SOFT_MATCH = 6
+    """All events were matched, with weights that a network gave the edges."""
 
 
 class Reason(IntEnum):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rtqec.batch import Streams
 from rtqec.commit import Commit
-from rtqec.config import Config, FeedTable, LadderTable
+from rtqec.config import Config, FeedTable, HandOver, LadderTable
 from rtqec.feed import Intake
 from rtqec.kernels.ingest import ingest_message, receive
 from rtqec.kernels.native import timespec
@@ -284,7 +284,8 @@ class Bench:
         self, folder: Path, plans: list[Plan], *, patch_ids: list[int] | None = None, ring_rounds: int = 64,
         events: bool = False, batch_windows: int = 8, budget_us: float = 1e15, backlog_rounds: int = UNBOUNDED,
         fallbacks: tuple[str, ...] = (), catch_up: tuple[int, ...] = (2, 4), journal: int = 1024,
-        telemetry: TelemetryBlock | None = None, predecoder: Predecoder | None = None, **feed: Any,
+        telemetry: TelemetryBlock | None = None, predecoder: Predecoder | None = None,
+        hand_over: HandOver = "hard", **feed: Any,
     ) -> None:  # fmt: skip
         """`telemetry`: the block of a lane that died, whose place this one takes."""
         ids = patch_ids or list(range(len(plans)))
@@ -297,7 +298,7 @@ class Bench:
             assert all(plan.multiples == ladder.multiples for plan in plans)
         self.streams = Streams(
             plans, ids, [budget_us] * len(plans), ladder, self.ring, self.telemetry, events,
-            predecodes=predecoder is not None,
+            hand_over=hand_over if predecoder is not None else None,
         )  # fmt: skip
         self.streams.patches["backlog_rounds"] = backlog_rounds
         payload = "detection_events" if events else "measurements"
@@ -311,15 +312,16 @@ class Bench:
         self._rounds.setsockopt(zmq.RCVTIMEO, 0)
         self.ring.warm()
         self.ring.control[STOP] = 1
+        predecode = predecoder(self.streams, self.ring, self.telemetry) if predecoder is not None else None
         self.pipeline = Pipeline(
             self.streams,
             self.ring,
             Window(self.streams, self.ring, self._waiting),
-            Match(self.streams.models, batch_windows),
+            Match(self.streams.models, batch_windows, predecode.grids if predecode is not None else None),
             Commit(self.streams, self.telemetry),
             Publish(out, self.streams, self.telemetry),
             batch_windows,
-            predecoder(self.streams, self.ring, self.telemetry) if predecoder is not None else None,
+            predecode,
         )
         self.streams.cost_ns.fill(1000.0)
         self._out = out

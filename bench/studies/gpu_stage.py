@@ -193,7 +193,13 @@ def _path(plan: Plan, make_stage: Callable[..., Predecode] | None) -> Iterator[t
         corrections.connect("inproc://corrections")
         telemetry = TelemetryBlock.create(Path(folder) / "path.telemetry", [0], JOURNAL)
         streams = Streams(
-            [plan], [0], [NEVER_LATE_US], LadderTable(fallbacks=[]), ring, telemetry, predecodes=make_stage is not None
+            [plan],
+            [0],
+            [NEVER_LATE_US],
+            LadderTable(fallbacks=[]),
+            ring,
+            telemetry,
+            hand_over="hard" if make_stage is not None else None,
         )
         stage = make_stage(streams, ring, telemetry) if make_stage else None
         pipeline = Pipeline(

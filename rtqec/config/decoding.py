@@ -13,6 +13,10 @@ ENDLESS = "endless"
 PATCHES_MAX = 4096
 
 
+HandOver = Literal["hard", "soft"]
+"""How a network's answers reach the matcher: decided, as events that are left, or as weights of the graph's edges."""
+
+
 class PlanTable(Table):
     """`[plan]`: the experiment that is decoded, and how."""
 
@@ -112,11 +116,12 @@ class LadderTable(Table):
 
 
 class PredecodeTable(Table):
-    """`[predecode]`: the network that takes the easy part out of windows before they are matched. Without a model there
-    is none.
+    """`[predecode]`: the network that takes the easy part out of windows before they are matched, or says how they are
+    to be matched. Without a model there is none.
     """
 
     model: str | None = None
+    hand_over: HandOver = "hard"
     engine: Literal["auto", "openvino", "tensorrt", "torch", "null"] = "auto"
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     threads: Annotated[int, Field(ge=0, le=256)] = 1

@@ -30,9 +30,9 @@ class ChunkTables:
         spots: int32, shape (patches, 2, slots): of bulk and edge layers, the spot of each slot; slots are whole bytes.
         slot_of: int32, shape (patches, 2, 2 * num_cells): of bulk and edge layers, the slot at each spot.
         logical: uint64, shape (patches, 2, num_cells): observables that a data error flips.
-        presence: float32, shape (2, num_cells).
-        checks_of: int32, shape (2, num_cells, 2): cells of the checks that a data error flips.
-        qubits_of: int32, shape (2, num_cells, 4): data qubits of the check of each cell.
+        presence: float32, shape (patches, 2, num_cells).
+        checks_of: int32, shape (patches, 2, num_cells, 2): cells of the checks that a data error flips.
+        qubits_of: int32, shape (patches, 2, num_cells, 4): data qubits of the check of each cell.
     """
 
     own: NDArray[np.int32]
@@ -163,7 +163,7 @@ class HostChunks:
         self._volume = (
             engine.volume.reshape(shape.chunks, 4, shape.layers, cells),
             engine.inside.reshape(shape.chunks, shape.layers),
-            np.full((shape.chunks, shape.layers), 255, np.uint8),
+            np.full((shape.chunks, shape.layers), -1, np.int32),
         )
         self._count = 0
         self._unpack = entry_of(unpack_chunks, self._tables, self._inputs, 0, *self._volume)

@@ -31,7 +31,7 @@ def unpack_chunks(
 ) -> None:
     """Unpack rounds into the network's input, float32, shapes (chunks, 4, layers, num_cells) and (chunks, layers)."""
     layer, k = cuda.blockIdx.x, cuda.blockIdx.y
-    n = presence.shape[1]
+    n = presence.shape[2]
     p, kind = patches[k], kinds[k, layer]
     edge = 1 if kind >= EDGE else 0
     if cuda.threadIdx.x == 0:
@@ -44,7 +44,7 @@ def unpack_chunks(
             if slot >= 0 and (rounds_b8[k, layer, slot >> 3] >> (slot & 7)) & 1:
                 event = np.float32(1)
             if edge == 0 or channel == own[p]:
-                present = presence[channel, cell]
+                present = presence[p, channel, cell]
         volume[k, channel, layer, cell] = event
         volume[k, 2 + channel, layer, cell] = present
 
@@ -55,7 +55,7 @@ def is_flipped(
     layer: Any, spot: Any,
 ) -> Any:  # fmt: skip
     """Whether a chunk's answers flip a detector."""
-    n, num_channels = logits.shape[3], logits.shape[1] // 2
+    n, num_channels = logits.shape[3], 2 if logits.shape[1] == 4 else 1
     channel, cell = spot // n, spot % n
     if num_channels == 1 and channel != own[p]:
         return 0
@@ -65,7 +65,7 @@ def is_flipped(
     parity = 0
     if is_answered and (kind < EDGE or channel == own[p]):
         for i in range(4):
-            qubit = qubits_of[channel, cell, i]
+            qubit = qubits_of[p, channel, cell, i]
             if qubit >= 0 and logits[k, output, layer, qubit] >= thresholds[p, 0]:
                 parity ^= 1
     # A wrong outcome of a check: the bulk knows where there are any.
@@ -91,7 +91,9 @@ def answer_chunks(
     parts = cuda.shared.array(THREADS, np.uint64)
     wrong = cuda.shared.array(THREADS, np.uint8)
     layer, k, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
-    layer_bytes, n, num_channels = changes_b8.shape[2], logits.shape[3], logits.shape[1] // 2
+    layer_bytes, n = changes_b8.shape[2], logits.shape[3]
+    # Two answers are of the own kind, four of both; what follows two of them is for the soft hand-over.
+    num_channels = 2 if logits.shape[1] == 4 else 1
     p, kind = patches[k], kinds[k, layer]
     edge = 1 if kind >= EDGE else 0
 

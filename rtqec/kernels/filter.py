@@ -206,7 +206,8 @@ def prepare_chunks(streams: Any, maps: Any, inputs: Any, records: Any, pasts: An
             continue
         state, past = states[p], pasts[p]
         copy_raw(places[p], state, past, window.stop, ring_b8, raw_b8)
-        first = max(state.filtered, window.start)
+        # What is weighed is weighed anew in every window; what is decided is decided once.
+        first = window.start if filters[p].soft else max(state.filtered, window.start)
         if past.origin > 0:
             first = max(first, past.origin + halo)
         stop = window.stop if window.closing else window.stop - halo
@@ -228,8 +229,9 @@ def prepare_chunks(streams: Any, maps: Any, inputs: Any, records: Any, pasts: An
 @compiled
 def finish_chunks(streams: Any, shelf: Any, maps: Any, inputs: Any, outputs: Any, records: Any, windows: Any,
                   num_chunks: Any, rows: Any, before_b8: Any, span_counts: Any, outcome: Any, took_ns: Any, check: Any,
-                  tables: Any, answers: Any) -> Any:  # fmt: skip
-    """Restate the rounds that have answers, gather their windows again, and say of the others that they have none.
+                  tables: Any, answers: Any, chunk_of: Any) -> Any:  # fmt: skip
+    """Restate the rounds that have answers, gather their windows again, and say of the others that they have none. Of
+    windows that are only weighed, say which chunk does it.
 
     Args:
         before_b8: uint8, scratch.
@@ -238,6 +240,7 @@ def finish_chunks(streams: Any, shelf: Any, maps: Any, inputs: Any, outputs: Any
         check: Whether to check what was done; see `is_restated`.
         tables: The chunk device's, for the check.
         answers: The logits, for the check; read for nothing else.
+        chunk_of: int64, shape (batch_windows,): filled with the chunk of each window that is weighed, else -1.
 
     Returns:
         False where a check failed.
@@ -248,6 +251,7 @@ def finish_chunks(streams: Any, shelf: Any, maps: Any, inputs: Any, outputs: Any
     changes_b8, flips, bad = outputs
     models, masks, steps = shelf[2], shelf[3], shelf[4]
     right = True
+    chunk_of[:] = -1
     for k in range(num_chunks):
         i, first, stop = records[k].window, records[k].first, records[k].stop
         window = windows[i]
@@ -262,6 +266,11 @@ def finish_chunks(streams: Any, shelf: Any, maps: Any, inputs: Any, outputs: Any
             counts[cause] += 1
             window.rung = steps[stepped[p].step_offset + 1].rung
             window.reason = Reason.ENGINE
+            continue
+        if filters[p].soft:
+            counts[PathCounter.ROUNDS_PREDECODED] += max(0, min(stop, window.commit_stop) - first)
+            state.filtered = max(state.filtered, window.commit_stop)
+            chunk_of[i] = k
             continue
         base = state.base
         counts[PathCounter.ROUNDS_PREDECODED] += stop - first

@@ -264,8 +264,9 @@ OUTSIDE, BULK, EDGE, LAST = 0, 1, 2, 3
 """What a layer of a chunk is: beyond the ends of the shot; of both kinds of checks; of the own kind only: the first of
 the shot, or its last, the data readout. See `device.chunks`."""
 
-FILTER = record(("halo", "i8"))
-"""A patch's predecoder; `halo` is 0 where it has none. One row per patch. See `kernels.filter`."""
+FILTER = record(("halo", "i8"), ("soft", "i8"))
+"""A patch's predecoder; `halo` is 0 where it has none, `soft` 1 where its answers only weigh edges. One row per patch.
+See `kernels.filter`."""
 
 FILTER_PAST = record(("byte_offset", "i8"), ("mask", "i8"), ("shot", "i8"), ("origin", "i8"))
 """The copies of a patch's raw rounds: where they lie, how many there are less one, of which shot (`num_shots`), and

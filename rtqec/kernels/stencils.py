@@ -40,7 +40,7 @@ def unpack_chunks(tables: Any, inputs: Any, count: Any, volume: Any, inside: Any
         count: Number of chunks.
         volume: float32, shape (chunks, 4, layers, num_cells); filled.
         inside: float32, shape (chunks, layers); filled.
-        laid: uint8, shape (chunks, layers): for which kind and channel each layer was laid out last, from call to call;
+        laid: int32, shape (chunks, layers): for which patch and kind each layer was laid out last, from call to call;
             writing presence anew costs as much as unpacking.
     """
     own, _, spots, _, _, presence, _, _ = tables
@@ -50,9 +50,9 @@ def unpack_chunks(tables: Any, inputs: Any, count: Any, volume: Any, inside: Any
         p = patches[k]
         for layer in range(volume.shape[2]):
             kind = kinds[k, layer]
-            wanted = np.uint8(4 * own[p] + kind)
+            wanted = 4 * p + kind
             if laid[k, layer] != wanted:
-                lay_out(own[p], kind, presence, volume[k], inside[k], layer)
+                lay_out(own[p], kind, presence[p], volume[k], inside[k], layer)
                 laid[k, layer] = wanted
             for channel in range(2):
                 for cell in range(n):
@@ -95,7 +95,7 @@ def answer_layer(tables: Any, p: Any, kinds: Any, layer: Any, logits: Any, chang
     """
     own, thresholds, _, slot_of, logical, _, checks_of, _ = tables
     n = logits.shape[2]
-    num_channels = logits.shape[0] // 2
+    num_channels = 2 if logits.shape[0] == 4 else 1
     edge = 1 if kinds[layer] >= EDGE else 0
     reaches = kinds[layer] != LAST and layer + 1 < len(kinds) and kinds[layer + 1] != OUTSIDE
     next_edge = 1 if reaches and kinds[layer + 1] >= EDGE else 0
@@ -108,7 +108,7 @@ def answer_layer(tables: Any, p: Any, kinds: Any, layer: Any, logits: Any, chang
                 if logits[k, layer, cell] >= threshold:
                     flips ^= logical[p, channel, cell]
                     for i in range(2):
-                        check = checks_of[channel, cell, i]
+                        check = checks_of[p, channel, cell, i]
                         if check >= 0:
                             flip_spot(slot_of[p, edge], channel * n + check, changes_b8[layer])
         if not reaches:
@@ -163,7 +163,7 @@ def flipped_by_answers(tables: Any, p: Any, kinds: Any, span: Any, layer: Any, s
     own, thresholds, _, slot_of, _, _, _, qubits_of = tables
     n = logits.shape[2]
     channel, cell = spot // n, spot % n
-    num_channels = logits.shape[0] // 2
+    num_channels = 2 if logits.shape[0] == 4 else 1
     if num_channels == 1 and channel != own[p]:
         return 0
     k = 0 if num_channels == 1 else channel
@@ -171,7 +171,7 @@ def flipped_by_answers(tables: Any, p: Any, kinds: Any, span: Any, layer: Any, s
     answered = span[0] <= layer < span[1]
     if answered and (kinds[layer] < EDGE or channel == own[p]):
         for i in range(4):
-            qubit = qubits_of[channel, cell, i]
+            qubit = qubits_of[p, channel, cell, i]
             if qubit >= 0 and logits[k, layer, qubit] >= thresholds[p, 0]:
                 parity ^= 1
     if slot_of[p, 0, spot] < 0:
@@ -189,7 +189,7 @@ def flipped_by_answers(tables: Any, p: Any, kinds: Any, span: Any, layer: Any, s
 def observables_flipped(tables: Any, p: Any, kind: Any, layer: Any, logits: Any) -> Any:
     """The observables that a layer's answers flip: observable by observable, the parity of the cells that do."""
     own, thresholds, _, _, logical, _, _, _ = tables
-    num_channels = logits.shape[0] // 2
+    num_channels = 2 if logits.shape[0] == 4 else 1
     flips = np.uint64(0)
     for bit in range(64):
         parity = np.uint64(0)

@@ -39,7 +39,7 @@ class NetworkRecord(_Record):
     filters: Annotated[tuple[int, ...], Field(min_length=1)]
     time_kernels: Annotated[tuple[int, ...], Field(min_length=1)]
     space_kernels: Annotated[tuple[int, ...], Field(min_length=1)]
-    outputs: Literal[2, 4]
+    outputs: Literal[2, 4, 9]
 
     @classmethod
     def of(cls, spec: NetworkSpec) -> NetworkRecord:
@@ -145,8 +145,28 @@ class HandOverRecord(_Record):
     events_left: Annotated[float, Field(ge=0)]
 
 
+class SoftRecord(_Record):
+    """A network that weighs the edges of plain matching, at one operating point.
+
+    Attributes:
+        floor: Logits up to it left the edge the error model's weight.
+        failures: On the fresh shots of the point.
+        edges_weighed: Edges of a shot whose weight was the network's, on average.
+    """
+
+    floor: float
+    failures: Count
+    against_plain: Ratio | None
+    against_correlated: Ratio | None
+    edges_weighed: Annotated[float, Field(ge=0)]
+
+
 class PointRecord(SourceRecord):
-    """An operating point: what matching alone and what the network with it do there, on the same fresh shots."""
+    """An operating point: what matching alone and what the network with it do there, on the same fresh shots.
+
+    Attributes:
+        hard, soft: The two hand-overs; None where the network answers for no edges, or fusion-blossom is not installed.
+    """
 
     shots: Count
     validation_shots: Count
@@ -154,6 +174,7 @@ class PointRecord(SourceRecord):
     correlated_failures: Count
     correlated_against_plain: Ratio | None
     hard: Annotated[tuple[HandOverRecord, ...], Field(min_length=1)]
+    soft: SoftRecord | None = None
 
     def hand_over(self, matching: Matching) -> HandOverRecord:
         """The row of one kind of matching, or the first one where it was not measured."""

@@ -82,7 +82,11 @@ class GridExperiment:
         num_layers = self.rounds.num_rounds
         return Effects(self.layout, num_layers, logical_cells(self.mechanisms, self.layout, num_layers))
 
-    def labelled_shots(self, both_channels: bool = False) -> LabelledShots:
-        """A sampler of shots with labels of the own channel, or of both."""
+    def labelled_shots(self, both_channels: bool = False, edges: bool = False) -> LabelledShots:
+        """A sampler of shots with labels of the own channel, or of both; with those of edges, or without.
+
+        Raises:
+            PlanError: With edges: an error is none.
+        """
         channels = (0, 1) if both_channels else (self.layout.own,)
-        return LabelledShots(self.mechanisms, self.effects, channels)
+        return LabelledShots(self.mechanisms, self.effects, channels, edges)

@@ -7,6 +7,10 @@ from typing import Literal
 
 INPUTS = 4
 """Detection events of both kinds of checks, and where such checks are."""
+HARD_OUTPUTS = 2
+"""Data errors and wrong outcomes of the own kind: what is decided."""
+EDGE_OUTPUTS = 7
+"""Classes of edges of the own kind's matching graph: what is weighed; see `neural.edges`."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,8 @@ class NetworkSpec:
             gelu(x). "published": convolutions with gelu between them and none behind the last.
         filters: Channels after each convolution; all equal in the residual family.
         time_kernels, space_kernels: Width of each convolution.
-        outputs: Answers per cell: 2 (data errors and wrong outcomes of the own kind) or 4 (of both kinds:
-            data, data, check, check).
+        outputs: Answers per cell: 2 (data errors and wrong outcomes of the own kind), 9 (the same, then the classes of
+            edges), or 4 (of both kinds: data, data, check, check).
     """
 
     family: Literal["residual", "published"]
@@ -36,7 +40,12 @@ class NetworkSpec:
     @property
     def frame(self) -> Literal["own", "published"]:
         """Whose layout it reads; see `neural.layout`."""
-        return "own" if self.outputs == 2 else "published"
+        return "published" if self.outputs == 4 else "own"
+
+    @property
+    def weighs_edges(self) -> bool:
+        """Whether it answers for edges too, as the soft hand-over needs."""
+        return self.outputs == HARD_OUTPUTS + EDGE_OUTPUTS
 
     @property
     def macs_per_cell(self) -> int:
@@ -53,11 +62,10 @@ class NetworkSpec:
         return self.macs_per_cell + biases
 
 
-def residual_network(channels: int, time_kernels: tuple[int, ...]) -> NetworkSpec:
-    """One of our own: kernels 3 wide in space, and in time as given."""
-    return NetworkSpec(
-        "residual", (channels,) * len(time_kernels), time_kernels, (3,) * len(time_kernels), 2
-    )  # fmt: skip
+def residual_network(channels: int, time_kernels: tuple[int, ...], edges: bool = False) -> NetworkSpec:
+    """One of our own: kernels 3 wide in space, and in time as given; with answers for edges, or without."""
+    depth, outputs = len(time_kernels), HARD_OUTPUTS + (EDGE_OUTPUTS if edges else 0)
+    return NetworkSpec("residual", (channels,) * depth, time_kernels, (3,) * depth, outputs)
 
 
 def _published(kernel: int, *filters: int) -> NetworkSpec:

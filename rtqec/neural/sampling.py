@@ -16,8 +16,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from rtqec.neural.edges import EdgeMap
 from rtqec.neural.effects import DATA, Effects, Mechanism
 from rtqec.neural.labels import Labeller
+from rtqec.neural.network import EDGE_OUTPUTS
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -53,17 +55,22 @@ class LabelledShots:
         found: The errors of the model.
         effects: What answers do.
         channels: Channels of which answers are asked: the own one, or both.
+        edges: Whether edges are labelled too.
 
     Attributes:
         num_layers, distance: Shape of a volume.
     """
 
-    def __init__(self, found: list[Mechanism], effects: Effects, channels: tuple[int, ...]) -> None:
+    def __init__(
+        self, found: list[Mechanism], effects: Effects, channels: tuple[int, ...], edges: bool = False
+    ) -> None:
         layout = effects.layout
         self.num_layers, self.distance = effects.num_layers, layout.code.distance
         self.channels = channels
         volume = effects.num_layers * layout.code.num_cells
-        self._shape = (2 + 2 * len(channels), self.num_layers, self.distance, self.distance)
+        edge_map, first_edge = EdgeMap(layout) if edges else None, 2 + 2 * len(channels)
+        planes = first_edge + (EDGE_OUTPUTS if edges else 0)
+        self._shape = (planes, self.num_layers, self.distance, self.distance)
         self._size = self._shape[0] * volume + 1
         labeller = Labeller(effects)
         n = layout.code.num_cells
@@ -76,6 +83,9 @@ class LabelledShots:
                 if channel in channels:
                     plane = 2 + (0 if kind == DATA else len(channels)) + channels.index(channel)
                     targets.append(plane * volume + t * n + cell)
+            if edge_map is not None and (place := edge_map.of_mechanism(mechanism)) is not None:
+                edge_class, t, cell = place
+                targets.append((first_edge + edge_class) * volume + t * n + cell)
             if mechanism.observables & 1:
                 targets.append(self._size - 1)
             targets_at.append(len(targets))
@@ -95,8 +105,8 @@ class LabelledShots:
 
         Returns:
             Detection events, uint8, shape (num_shots, 2, num_layers, distance, distance); labels, uint8, shape
-            (num_shots, 2 * len(channels), num_layers, distance, distance), data errors before wrong outcomes; flips of
-            observable 0, uint8, shape (num_shots,).
+            (num_shots, 2 * len(channels), num_layers, distance, distance), data errors before wrong outcomes, and
+            `EDGE_OUTPUTS` more planes with edges; flips of observable 0, uint8, shape (num_shots,).
         """
         flat = np.zeros((num_shots, self._size), np.uint8)
         _strew(rng, *self._tables, num_shots, flat)

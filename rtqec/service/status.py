@@ -218,6 +218,7 @@ def rungs_line(counts: Counts, most: int) -> str:
 _RUNG_NAMES = {
     Rung.HOLD: "hold", Rung.MATCH: "match", Rung.CORRELATED_MATCH: "corr", Rung.UNION_FIND: "uf",
     Rung.PREDECODED_MATCH: "net", Rung.PREDECODED_CORRELATED_MATCH: "net+corr",
+    Rung.SOFT_MATCH: "soft",
 }  # fmt: skip
 
 

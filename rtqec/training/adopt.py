@@ -49,7 +49,7 @@ def adopt(
     module = module.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload, unused-ignore]
     precision = precision_on(device, loaded.training.precision)
     with Progress(Console()) as progress:
-        points = judge(module, open_points(loaded), precision, progress.point)
+        points = judge(module, open_points(loaded, spec.weighs_edges), precision, progress.point)
     sources = [
         open_source(loaded, table, f"[[volume]] number {number}")[1] for number, table in enumerate(loaded.volume, 1)
     ]

@@ -25,11 +25,12 @@ class NetworkTable(Table):
     time_kernels: Annotated[tuple[OddKernel, ...], Field(min_length=1, max_length=64, strict=False)] = (
         3, 1, 3, 1, 3, 1, 3, 1, 3, 1,
     )  # fmt: skip
+    edges: bool = True
 
     @property
     def spec(self) -> NetworkSpec:
         """The shape."""
-        return residual_network(self.channels, self.time_kernels)
+        return residual_network(self.channels, self.time_kernels, self.edges)
 
 
 class SourceTable(Table):

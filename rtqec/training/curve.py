@@ -55,7 +55,10 @@ class Curve:
                 self.scalars(step, **{f"failures over plain/{name}": pair.failures / pair.baseline})
             best = point.effort.thresholds.index(choice.threshold["plain"])
             self.scalars(step, **{f"events left/{name}": float(choice.events_left[best])})
-            words.append(f"{name} {pair.failures}/{pair.baseline} (threshold {choice.threshold['plain']:g})")
+            soft = "" if choice.soft is None else f", soft {choice.soft.failures}"
+            words.append(f"{name} {pair.failures}/{pair.baseline} (threshold {choice.threshold['plain']:g}){soft}")
+            if choice.soft is not None and pair.baseline:
+                self.scalars(step, **{f"soft over plain/{name}": choice.soft.failures / pair.baseline})
         return f"{shots} shots, loss {loss:.4g}; failures over plain matching's: {', '.join(words)}"
 
     def close(self) -> None:
@@ -78,6 +81,14 @@ def _point(point: Point, choice: Choice) -> dict[str, Any]:
         low, high = pair.interval()
         row[f"hard_{matching}"] = {
             "threshold": choice.threshold[matching],
+            "over_plain": pair.failures / pair.baseline if pair.baseline else None,
+            "interval": [low, high] if pair.baseline else None,
+        }
+    if choice.soft is not None:
+        pair = choice.soft
+        low, high = pair.interval()
+        row["soft"] = {
+            "failures": pair.failures,
             "over_plain": pair.failures / pair.baseline if pair.baseline else None,
             "interval": [low, high] if pair.baseline else None,
         }

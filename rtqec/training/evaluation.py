@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtqec.neural.card import HandOverRecord, Matching, PointRecord, SourceRecord
+from rtqec.neural.card import HandOverRecord, Matching, PointRecord, SoftRecord, SourceRecord
+from rtqec.soft_matcher import FLOOR
 from rtqec.training.handover import MATCHINGS, Answers, HardHandOver, Shots
 from rtqec.training.paired import Paired
+from rtqec.training.soft import SoftHandOver
 
+Way = Literal["plain", "correlated", "soft"]
+"""The hard hand-over before either matching, or the soft one."""
+WAYS: tuple[Way, ...] = (*MATCHINGS, "soft")
 CELLS_AT_ONCE = 4_000_000
 """Of the shots that are sampled, answered and matched together: some ten megabytes of events and logits."""
 
@@ -49,6 +55,7 @@ class Choice:
         failures: Of each matching and threshold, int64, shape (len(thresholds),).
         alone: Failures of each matching without the network.
         pair: Of each matching at its best threshold, against plain matching alone.
+        soft: The soft hand-over against plain matching alone; None where it cannot be judged.
         events_left: Share of the own kind's events that are left to the matching, by threshold.
     """
 
@@ -56,6 +63,7 @@ class Choice:
     failures: dict[Matching, NDArray[np.int64]]
     alone: dict[Matching, int]
     pair: dict[Matching, Paired]
+    soft: Paired | None
     events_left: NDArray[np.float64]
 
 
@@ -67,10 +75,14 @@ class Point:
         hand_over: Its experiment.
         effort: How much is measured.
         index: Of the point, so that no two have the same shots.
+        soft: The same for the soft hand-over, or None where that is not judged.
     """
 
-    def __init__(self, source: SourceRecord, hand_over: HardHandOver, effort: Effort, index: int) -> None:
-        self.source, self.hand_over, self.effort = source, hand_over, effort
+    def __init__(
+        self, source: SourceRecord, hand_over: HardHandOver, effort: Effort, index: int,
+        soft: SoftHandOver | None = None,
+    ) -> None:  # fmt: skip
+        self.source, self.hand_over, self.effort, self.soft = source, hand_over, effort, soft
         self._index = index
         self._validation: list[Shots] | None = None
 
@@ -97,6 +109,7 @@ class Point:
         both: dict[Matching, NDArray[np.int64]] = {m: np.zeros(size, np.int64) for m in MATCHINGS}
         left, events = np.zeros(size, np.int64), 0
         alone: dict[Matching, int] = dict.fromkeys(MATCHINGS, 0)
+        soft_failures = soft_both = 0
         for piece in self.validation:
             logits = answers(piece.events)
             events += self.hand_over.num_events(piece.events)
@@ -106,11 +119,16 @@ class Point:
                 both[matching] += (wrong & piece.wrong["plain"]).sum(axis=1)
                 alone[matching] += int(piece.wrong[matching].sum())
             left += residual
+            if self.soft is not None:
+                missed, _ = self.soft(piece, logits)
+                soft_failures += int(missed.sum())
+                soft_both += int((missed & piece.wrong["plain"]).sum())
         # Of equals the highest: it changes least.
         best = {m: size - 1 - int(np.argmin(failures[m][::-1])) for m in MATCHINGS}
         pair = {m: Paired(int(failures[m][best[m]]), alone["plain"], int(both[m][best[m]])) for m in MATCHINGS}
         threshold = {m: thresholds[best[m]] for m in MATCHINGS}
-        return Choice(threshold, failures, alone, pair, left / max(events, 1))
+        soft = Paired(soft_failures, alone["plain"], soft_both) if self.soft is not None else None
+        return Choice(threshold, failures, alone, pair, soft, left / max(events, 1))
 
     def measure(self, answers: Answers, progress: Callable[[float], None] = lambda _: None) -> PointRecord:
         """Choose thresholds, then count on fresh shots.
@@ -123,10 +141,14 @@ class Point:
         count = _Count()
         for shots in self._draw(self.effort.shots, stream=1):
             logits = answers(shots.events)
-            wrong, left = {}, {}
+            wrong: dict[Way, NDArray[np.bool_]] = {}
+            left = {}
             for matching in MATCHINGS:
                 found, residual = self.hand_over.failures(shots, logits, [choice.threshold[matching]], matching)
                 wrong[matching], left[matching] = found[0], int(residual[0])
+            if self.soft is not None:
+                wrong["soft"], weighed = self.soft(shots, logits)
+                count.weighed += weighed
             count.add(shots, wrong, left, self.hand_over.num_events(shots.events))
             done = count.alone["plain"]
             progress(min(1.0, max(count.shots / self.effort.shots, done / self.effort.failures)))
@@ -158,6 +180,17 @@ class Point:
             correlated_failures=count.alone["correlated"],
             correlated_against_plain=alone.ratio(),
             hard=tuple(hard),
+            soft=self._soft_record(count) if self.soft is not None else None,
+        )
+
+    @staticmethod
+    def _soft_record(count: _Count) -> SoftRecord:
+        return SoftRecord(
+            floor=FLOOR,
+            failures=count.with_network["soft"],
+            against_plain=count.pair("soft", "plain").ratio(),
+            against_correlated=count.pair("soft", "correlated").ratio(),
+            edges_weighed=count.weighed / count.shots,
         )
 
 
@@ -165,29 +198,28 @@ class _Count:
     """Failures on fresh shots, with and without the network, and together."""
 
     def __init__(self) -> None:
-        self.shots, self.events, self.alone_both = 0, 0, 0
+        self.shots, self.events, self.alone_both, self.weighed = 0, 0, 0, 0
         self.alone: dict[Matching, int] = dict.fromkeys(MATCHINGS, 0)
-        self.with_network: dict[Matching, int] = dict.fromkeys(MATCHINGS, 0)
+        self.with_network: dict[Way, int] = dict.fromkeys(WAYS, 0)
         self.left: dict[Matching, int] = dict.fromkeys(MATCHINGS, 0)
-        self._both = dict.fromkeys([(a, b) for a in MATCHINGS for b in MATCHINGS], 0)
+        self._both = dict.fromkeys([(way, matching) for way in WAYS for matching in MATCHINGS], 0)
 
-    def add(
-        self, shots: Shots, wrong: dict[Matching, NDArray[np.bool_]], left: dict[Matching, int], events: int
-    ) -> None:
+    def add(self, shots: Shots, wrong: dict[Way, NDArray[np.bool_]], left: dict[Matching, int], events: int) -> None:
         """Count some shots, in which there were so many events of the own kind."""
         self.shots += len(shots.events)
         self.events += events
         self.alone_both += int((shots.wrong["plain"] & shots.wrong["correlated"]).sum())
         for matching in MATCHINGS:
             self.alone[matching] += int(shots.wrong[matching].sum())
-            self.with_network[matching] += int(wrong[matching].sum())
             self.left[matching] += left[matching]
+        for way, missed in wrong.items():
+            self.with_network[way] += int(missed.sum())
             for other in MATCHINGS:
-                self._both[matching, other] += int((wrong[matching] & shots.wrong[other]).sum())
+                self._both[way, other] += int((missed & shots.wrong[other]).sum())
 
-    def pair(self, matching: Matching, baseline: Matching) -> Paired:
-        """The network with a matching, against a matching alone."""
-        return Paired(self.with_network[matching], self.alone[baseline], self._both[matching, baseline])
+    def pair(self, way: Way, baseline: Matching) -> Paired:
+        """The network with a matching, or the soft hand-over, against a matching alone."""
+        return Paired(self.with_network[way], self.alone[baseline], self._both[way, baseline])
 
 
 def evaluate(

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from rtqec.errors import PlanError
 from rtqec.neural.card import Matching
 from rtqec.neural.experiment import GridExperiment
+from rtqec.neural.network import HARD_OUTPUTS
 from rtqec.neural.restate import Restatement
 from rtqec.reference import WholeShotMatcher
 
 Answers = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Events on the grid, uint8, shape (num_shots, 2, num_layers, distance, distance), to logits, float32, shape
-(num_shots, 2, num_layers, distance, distance): data errors and wrong outcomes of the own kind of checks."""
+(num_shots, outputs, num_layers, distance, distance): data errors and wrong outcomes of the own kind of checks, then
+edges, where the network answers for them."""
 
 MATCHINGS: tuple[Matching, ...] = ("plain", "correlated")
 
@@ -98,8 +100,13 @@ class HardHandOver:
         grid = np.zeros((len(detection_events), int(np.prod(self.volume_shape))), np.uint8)
         grid[:, self._place] = detection_events
         events = grid.reshape(-1, *self.volume_shape)
-        flips = _as_bits(observables)
+        flips = as_bits(observables)
         return Shots(events, flips, {m: self.wrong(events, np.zeros_like(flips), flips, m) for m in MATCHINGS})
+
+    def detection_events(self, events: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Events on the grid in the order of the error model, uint8, shape (num_shots, num_detectors)."""
+        bits: NDArray[np.uint8] = events.reshape(len(events), -1)[:, self._place]
+        return bits
 
     def wrong(
         self,
@@ -109,11 +116,11 @@ class HardHandOver:
         matching: Matching,
     ) -> NDArray[np.bool_]:
         """Where matching some (residual) events, together with flips already answered, misses the truth."""
-        bits = events.reshape(len(events), -1)[:, self._place]
+        bits = self.detection_events(events)
         if matching == "plain":
             bits = bits & self._own
         predicted = self.matchers[matching](np.packbits(bits, axis=1, bitorder="little"))
-        missed: NDArray[np.bool_] = (_as_bits(predicted) ^ flips) != truth
+        missed: NDArray[np.bool_] = (as_bits(predicted) ^ flips) != truth
         return missed
 
     def failures(
@@ -128,7 +135,7 @@ class HardHandOver:
         wrong = np.empty((len(thresholds), len(shots.events)), np.bool_)
         left = np.empty(len(thresholds), np.int64)
         for at, threshold in enumerate(thresholds):
-            residual, flips = self.restate(shots.events, logits >= threshold)
+            residual, flips = self.restate(shots.events, logits[:, :HARD_OUTPUTS] >= threshold)
             wrong[at] = self.wrong(residual, flips, shots.flips, matching)
             left[at] = self.num_events(residual)
         return wrong, left
@@ -187,7 +194,7 @@ def edges_between(dem: stim.DetectorErrorModel, own: NDArray[np.bool_]) -> stim.
     return kept
 
 
-def _as_bits(observables: NDArray[np.bool_]) -> NDArray[np.uint64]:
+def as_bits(observables: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """One bit per observable, uint64, shape (num_shots,)."""
     places = np.arange(observables.shape[1], dtype=np.uint64)
     bits: NDArray[np.uint64] = np.bitwise_or.reduce(observables.astype(np.uint64) << places, axis=1)

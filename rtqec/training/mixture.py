@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rtqec.neural.edges import EdgeMap
 from rtqec.neural.experiment import GridExperiment
 from rtqec.neural.restate import Restatement
 from rtqec.neural.sampling import LabelledShots
@@ -31,16 +32,18 @@ class Volume:
     Args:
         experiment: On the grid, in the own frame.
         weight: Its share of the batches.
+        edges: Whether edges are learned too.
     """
 
-    def __init__(self, experiment: GridExperiment, weight: float) -> None:
+    def __init__(self, experiment: GridExperiment, weight: float, edges: bool = False) -> None:
         self.experiment, self.weight = experiment, weight
         layout, num_layers, size = experiment.layout, experiment.rounds.num_rounds, experiment.layout.code.distance
-        self.shots: LabelledShots = experiment.labelled_shots()
+        self.shots: LabelledShots = experiment.labelled_shots(edges=edges)
         self.cells = num_layers * size * size
         self.presence = torch.from_numpy(layout.presence(num_layers))
-        self.mask = torch.from_numpy(_answered(experiment).reshape(2, num_layers, size, size))
-        """float32: 1 for the cells whose answer does anything; the others are not learned."""
+        answered = _answered(experiment, edges)
+        self.mask = torch.from_numpy(answered.reshape(-1, num_layers, size, size))
+        """bool: the cells whose answer does anything; the others are not learned."""
 
     def batch_size(self, batch_cells: int) -> int:
         """Shots of a batch of about so many cells."""
@@ -49,10 +52,11 @@ class Volume:
     def densities(self, seed: int) -> tuple[float, ...]:
         """How often each answer is yes in the cells that are learned."""
         _, labels, _ = self.shots.sample(_DENSITY_SHOTS, np.random.default_rng([seed, _DENSITY]))
-        mask = self.mask.numpy().astype(np.bool_)
-        # At least half a label, so that a logit exists.
+        mask = self.mask.numpy()
+        # At least half a label, so that a logit exists; of what is not there, half a label in one cell.
         return tuple(
-            float((labels[:, k][:, mask[k]].sum() + 0.5) / (len(labels) * mask[k].sum())) for k in range(len(mask))
+            float((labels[:, k][:, mask[k]].sum() + 0.5) / (len(labels) * max(1, mask[k].sum())))
+            for k in range(len(mask))
         )
 
 
@@ -63,7 +67,7 @@ class Batch:
     Attributes:
         volume: Of which experiment.
         events: uint8, shape (batch, 2, layers, distance, distance).
-        labels: uint8, shape (batch, 2, layers, distance, distance).
+        labels: uint8, shape (batch, outputs, layers, distance, distance).
     """
 
     volume: Volume
@@ -118,9 +122,13 @@ class Mixture:
             pool.shutdown(cancel_futures=True)
 
 
-def _answered(experiment: GridExperiment) -> NDArray[np.float32]:
-    """Where answers of the own kind do anything: (2, layers, cells)."""
-    return Restatement(experiment.effects, (experiment.layout.own,)).answered[:, 0].astype(np.float32)
+def _answered(experiment: GridExperiment, edges: bool) -> NDArray[np.bool_]:
+    """Where answers of the own kind do anything: bool, shape (outputs, layers, cells)."""
+    answered: NDArray[np.bool_] = Restatement(experiment.effects, (experiment.layout.own,)).answered[:, 0]
+    if edges:
+        there = EdgeMap(experiment.layout).exist(experiment.mechanisms, experiment.rounds.num_rounds)
+        answered = np.concatenate([answered, there])
+    return answered
 
 
 def _tensor(values: NDArray[np.uint8]) -> torch.Tensor:

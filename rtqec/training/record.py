@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +19,7 @@ from rtqec.neural.card import (
     NetworkRecord,
     PointRecord,
     Ratio,
+    SoftRecord,
     SourceRecord,
     TrainingRecord,
     VolumeRecord,
@@ -30,11 +32,13 @@ from rtqec.training.weights import save_model
 
 DATA = (
     "Shots sampled from the error model as they are learned, none twice. The label of an error is the smallest set of "
-    "data errors and wrong outcomes with its detectors and its observables; of a shot, the XOR of its errors' labels."
+    "data errors and wrong outcomes with its detectors and its observables; of a shot, the XOR of its errors' labels. "
+    "For the soft hand-over: which edges of the matching graph have fired an odd number of times."
 )
 MEASURED = (
     "Failures over failures of the matching alone, on the same fresh shots, with the paired 95 % interval. Thresholds "
-    f"were chosen on other shots. Too few: that matching failed fewer than {BASELINE_FAILURES_MIN} times there."
+    f"were chosen on other shots. Too few: that matching failed fewer than {BASELINE_FAILURES_MIN} times there. Soft: "
+    "logits are the weights of plain matching's edges; those up to the threshold keep the weight of the error model."
 )
 _PACKAGES = ("rtqec", "torch", "numpy", "stim", "pymatching", "numba", "onnx", "safetensors")
 
@@ -167,7 +171,7 @@ def as_markdown(card: ModelCard) -> str:
             "experiment", "distance", "rounds", "noise", "shots", "plain", "correlated", "hand-over", "threshold",
             "failures", "over plain", "over correlated", "events left",
         ),
-        *(_row(point, hard) for point in card.points for hard in point.hard),
+        *(row for point in card.points for row in _rows(point)),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -176,12 +180,18 @@ def _heading(*names: str) -> str:
     return f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
 
 
-def _row(point: PointRecord, hard: HandOverRecord) -> str:
+def _rows(point: PointRecord) -> Iterator[str]:
+    for hard in point.hard:
+        yield _row(point, hard, f"hard + {hard.matching}", f"{hard.threshold:g}", f"{hard.events_left:.3f}")
+    if point.soft is not None:
+        yield _row(point, point.soft, "soft", f"{point.soft.floor:g}", "all")
+
+
+def _row(point: PointRecord, found: HandOverRecord | SoftRecord, way: str, threshold: str, left: str) -> str:
     cells = (
         point.source, point.distance, point.rounds, _noise(point), point.shots, point.plain_failures,
-        point.correlated_failures, f"network + {hard.matching}", f"{hard.threshold:g}", hard.failures,
-        ratio_text(hard.against_plain), ratio_text(hard.against_correlated),
-        f"{hard.events_left:.3f}",
+        point.correlated_failures, way, threshold, found.failures, ratio_text(found.against_plain),
+        ratio_text(found.against_correlated), left,
     )  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"
 

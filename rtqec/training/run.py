@@ -24,7 +24,16 @@ from rtqec.training.group import Group, training_group
 from rtqec.training.mixture import Mixture
 from rtqec.training.progress import Progress
 from rtqec.training.record import ratio_text, training_record, write_model
-from rtqec.training.session import Start, answers_of, judge, make_start, open_points, open_volumes, precision_on
+from rtqec.training.session import (
+    Start,
+    answers_of,
+    judge,
+    make_network,
+    open_points,
+    open_volumes,
+    precision_on,
+    read_start,
+)
 from rtqec.training.trainer import Trainer
 
 SCALARS_EVERY = 100
@@ -104,11 +113,11 @@ class _Run:
 
     def __init__(self, config: TrainConfig, group: Group, folder: Path, resume: bool, progress: Progress) -> None:
         self.config, self.group, self.folder, self.progress = config, group, folder, progress
-        volumes, self.sources = open_volumes(config)
-        self.points: list[Point] = open_points(config) if group.leads else []
-        self.start: Start = make_start(config, volumes)
+        self.start: Start = read_start(config)
+        volumes, self.sources = open_volumes(config, self.start.spec.weighs_edges)
+        self.points: list[Point] = open_points(config, self.start.spec.weighs_edges) if group.leads else []
         self.precision = precision_on(group.device, config.training.precision)
-        module = self.start.module.to(group.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload, unused-ignore]
+        module = make_network(self.start, config, volumes).to(group.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload, unused-ignore]
         self.trainer = Trainer(config.training, module, group, self.precision)
         self.mixture = Mixture(volumes, config.training.batch_cells, config.training.seed, group.rank)
         if resume:

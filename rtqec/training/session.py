@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from rtqec.errors import ConfigError
 from rtqec.neural.card import PointRecord, SourceRecord, file_digest
-from rtqec.neural.network import NetworkSpec
+from rtqec.neural.network import HARD_OUTPUTS, NetworkSpec
 from rtqec.training.answers import NetworkAnswers
 from rtqec.training.config import NetworkTable, TrainConfig
 from rtqec.training.evaluation import Effort, Point, evaluate
 from rtqec.training.handover import Answers, HardHandOver
 from rtqec.training.mixture import Volume
 from rtqec.training.module import make_module
+from rtqec.training.soft import SoftHandOver, can_judge_soft
 from rtqec.training.sources import open_source
 from rtqec.training.weights import load_weights
 
@@ -27,38 +28,40 @@ class Start:
 
     Attributes:
         spec: Its shape.
-        module: With its weights.
-        digest: sha256 of the file that these came from; None for fresh ones.
+        state: Weights by name; None for fresh ones. Those of a network without edges where `spec` has some.
+        digest: sha256 of the file that they came from.
     """
 
     spec: NetworkSpec
-    module: nn.Module
+    state: dict[str, torch.Tensor] | None
     digest: str | None
 
 
-def open_volumes(config: TrainConfig) -> tuple[list[Volume], list[SourceRecord]]:
-    """The experiments to train on, and what the card says of them."""
+def open_volumes(config: TrainConfig, edges: bool) -> tuple[list[Volume], list[SourceRecord]]:
+    """The experiments to train on, with labels of edges or without, and what the card says of them."""
     volumes, records = [], []
     for number, table in enumerate(config.volume, start=1):
         experiment, record = open_source(config, table, f"[[volume]] number {number}")
-        volumes.append(Volume(experiment, table.weight))
+        volumes.append(Volume(experiment, table.weight, edges))
         records.append(record)
     return volumes, records
 
 
-def open_points(config: TrainConfig) -> list[Point]:
-    """The experiments to judge by."""
+def open_points(config: TrainConfig, edges: bool) -> list[Point]:
+    """The experiments to judge by; the soft hand-over too, where the network answers for edges."""
     table = config.evaluation
     effort = Effort(table.thresholds, table.validation_shots, table.shots, table.failures, config.training.seed)
     kind = "[[point]]" if config.point else "[[volume]]"
     points = []
     for number, source in enumerate(config.points, start=1):
         experiment, record = open_source(config, source, f"{kind} number {number}")
-        points.append(Point(record, HardHandOver(experiment), effort, number))
+        hard = HardHandOver(experiment)
+        soft = SoftHandOver(hard) if edges and can_judge_soft() else None
+        points.append(Point(record, hard, effort, number, soft))
     return points
 
 
-def make_start(config: TrainConfig, volumes: list[Volume]) -> Start:
+def read_start(config: TrainConfig) -> Start:
     """The network that training begins with: fresh, or that of `[training] start`.
 
     Raises:
@@ -66,25 +69,37 @@ def make_start(config: TrainConfig, volumes: list[Volume]) -> Start:
     """
     table = config.training
     if table.start is None:
-        spec = (config.network or NetworkTable()).spec
-        torch.manual_seed(table.seed)
-        return Start(spec, make_module(spec, volumes[0].densities(table.seed)), None)
+        return Start((config.network or NetworkTable()).spec, None, None)
     path = config.path("[training] start", table.start)
     spec, state = load_weights(path)
-    if config.network is not None and config.network.spec != spec:
-        raise ConfigError(
-            "[network]", f"is {config.network.spec}, but [training] start = {table.start!r} holds {spec}.",
-            "Weights fit one network only.", "Leave [network] out: it is that of the weights.",
-        )  # fmt: skip
     if spec.frame != "own":
         raise ConfigError(
             "[training] start", f"is {table.start!r}, a network of the {spec.frame} frame; only own ones are trained.",
             "Labels are made for the own kind of checks, in the frame that it is channel 0 of.",
             "Start from weights that rtqec train wrote.",
         )  # fmt: skip
-    module = make_module(spec)
-    module.load_state_dict(state)
-    return Start(spec, module, file_digest(path))
+    wanted = config.network.spec if config.network is not None else spec
+    if wanted != spec and not (wanted.weighs_edges and replace(wanted, outputs=HARD_OUTPUTS) == spec):
+        raise ConfigError(
+            "[network]", f"is {wanted}, but [training] start = {table.start!r} holds {spec}.",
+            "Weights fit one network only, or the same one with edges.",
+            "Leave [network] out: it is that of the weights.",
+        )  # fmt: skip
+    return Start(wanted, state, file_digest(path))
+
+
+def make_network(start: Start, config: TrainConfig, volumes: list[Volume]) -> nn.Module:
+    """The network, with the weights to begin with. One that learns to answer for edges too goes on answering the rest
+    as before, and begins with the mean rates of edges.
+    """
+    torch.manual_seed(config.training.seed)
+    module = make_module(start.spec, volumes[0].densities(config.training.seed))
+    known = module.state_dict()
+    for key, tensor in (start.state or {}).items():
+        known[key][: len(tensor)] = tensor
+        if key.endswith("weight"):
+            known[key][len(tensor) :] = 0
+    return module
 
 
 def precision_on(device: torch.device, wanted: str) -> str:

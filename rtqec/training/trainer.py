@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rtqec.errors import ConfigError
+from rtqec.neural.network import HARD_OUTPUTS
 from rtqec.training.answers import autocast, volume_of
 from rtqec.training.config import TrainingTable
 from rtqec.training.group import Group
@@ -42,7 +43,7 @@ class Trainer:
         )
         self.step, self.shots, self.seconds = 0, 0, 0.0
         device = group.device
-        self._constants: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._constants: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._losses, self._num_losses = torch.zeros((), device=device), 0
 
     @property
@@ -71,14 +72,14 @@ class Trainer:
             group["lr"] = self.rate
         self.module.train()
         device = self._group.device
-        presence, mask, num_cells = self._of(batch)
+        presence, weight = self._of(batch)
         events, labels = batch.events.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
         with autocast(device, self._precision):
             logits = self._wrapped(volume_of(events, presence))
         total = nn.functional.binary_cross_entropy_with_logits(
-            logits.float(), labels.float(), weight=mask.expand_as(logits), reduction="sum"
+            logits.float(), labels.float(), weight=weight.expand_as(logits), reduction="sum"
         )
-        loss = total / (num_cells * len(events))
+        loss = total / len(events)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
         nn.utils.clip_grad_norm_(self.module.parameters(), GRADIENT_NORM_MAX)
@@ -105,12 +106,17 @@ class Trainer:
         self._num_losses = 0
         return mean
 
-    def _of(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What stays the same for a volume, on the device: presence, mask, and the number of cells learned."""
+    def _of(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What stays the same for a volume, on the device: presence, and what each answer weighs.
+
+        The loss is the mean over what is decided, and over edges, where there are any.
+        """
         key = id(batch.volume)
         if key not in self._constants:
-            mask = batch.volume.mask.to(self._group.device)
-            self._constants[key] = (batch.volume.presence.to(self._group.device), mask, mask.sum())
+            weight = batch.volume.mask.float()
+            for part in (slice(None, HARD_OUTPUTS), slice(HARD_OUTPUTS, None)):
+                weight[part] /= weight[part].sum().clamp(min=1)
+            self._constants[key] = (batch.volume.presence.to(self._group.device), weight.to(self._group.device))
         return self._constants[key]
 
     def state(self) -> dict[str, Any]:
