@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from rtqec.match import Matcher
 from rtqec.plan import Plan
+from rtqec.plan.edges import graph_edges
 from rtqec.plan.model import WindowModel
-from rtqec.union_find import UnionFind, _edges
+from rtqec.union_find import UnionFind
 from rtqec.windowed import WindowedDecoder
 from tests.harness import closed_plan, make_plan
 
@@ -36,7 +37,7 @@ def known_events(model: WindowModel, rng: np.random.Generator, density: float, n
 def labelled(model: WindowModel) -> WindowModel:
     """The same window, but each edge flips an observable of its own, so that an answer names the edges."""
     dem = stim.DetectorErrorModel()
-    for i, (detectors, (probability, _)) in enumerate(_edges(model.dem).items()):
+    for i, (detectors, (probability, _)) in enumerate(graph_edges(model.dem).items()):
         targets = [stim.target_relative_detector_id(detector) for detector in detectors]
         dem.append("error", probability, [*targets, stim.target_logical_observable_id(i)])
     return replace(model, dem=dem, num_observables=dem.num_observables, seam=np.zeros((0, 2), np.int64))
@@ -62,7 +63,7 @@ def answer_of(model: WindowModel, flips: list[tuple[int, ...]], flipped: NDArray
 
 def flips_of(model: WindowModel) -> list[tuple[int, ...]]:
     """The answer bits of each edge of a model."""
-    return [observables for _, observables in _edges(model.dem).values()]
+    return [observables for _, observables in graph_edges(model.dem).values()]
 
 
 class UnionFindWindows(WindowedDecoder):
