@@ -16,16 +16,19 @@ from rtqec.predecode import PatchFilter, chunk_tables
 
 CASES: dict[str, tuple[int, int, int]] = {
     "d3 2 outputs": (3, 6, 2), "d3 4 outputs": (3, 6, 4), "d5 4 outputs": (5, 5, 4), "d13 2 outputs": (13, 3, 2),
+    "d5 with edges": (5, 5, 9),
 }  # fmt: skip
 """Distance, layers and outputs."""
 
 
 def make_tables(rng: np.random.Generator, distance: int) -> ChunkTables:
-    """Three patches: of either own kind, detectors in any order, any observables; and one without a predecoder."""
-    code = surface_code(distance)
-    n = code.num_cells
+    """Three patches: of either own kind, on the code and on its odd variant, detectors in any order, any observables; and
+    one without a predecoder.
+    """
+    n = distance * distance
     filters: list[PatchFilter | None] = []
     for own in (0, 1):
+        code = surface_code(distance, odd=bool(own))
         edge = [own * n + cell for cell in code.cells[own]]
         bulk = [kind * n + cell for kind in (0, 1) for cell in code.cells[kind]]
         rng.shuffle(edge)
