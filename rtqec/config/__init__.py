@@ -31,7 +31,7 @@ from rtqec.config.service import (
     ServiceTable,
 )
 from rtqec.config.simulator import BurstFault, DriftFault, FaultTable, PaceTable, RestartFault, SinkTable, SourceTable
-from rtqec.config.table import Table, apply_override, expand_variables, validated
+from rtqec.config.table import Table, expand_variables, read_tables, validated
 
 __all__ = [
     "ENDLESS",
@@ -64,9 +64,9 @@ __all__ = [
     "Table",
     "VerifyTable",
     "WindowTable",
-    "apply_override",
     "expand_variables",
     "load_config",
+    "read_tables",
     "validated",
     "with_faults",
 ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +31,7 @@ from rtqec.config.service import (
     ServiceTable,
 )
 from rtqec.config.simulator import FaultTable, PaceTable, SinkTable, SourceTable
-from rtqec.config.table import Table, apply_override, expand_variables, validated
+from rtqec.config.table import Table, expand_variables, read_tables, validated
 from rtqec.errors import ConfigError
 
 LANE_PLACE = "{lane}"
@@ -194,22 +193,10 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     Raises:
         ConfigError: The file is missing or no TOML, a key is unknown, a value out of bounds.
     """
-    path = Path(path)
-    try:
-        tables = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(
-            f"configuration {path}", f"cannot be read: {error.strerror}.",
-            "Everything the daemon does is said there.", "Name an existing file, for example configs/d5_memory_z.toml.",
-        ) from error  # fmt: skip
-    except (ValueError, RecursionError) as error:  # Of TOML, of UTF-8, of numbers with thousands of digits, of depth.
-        raise ConfigError(
-            f"configuration {path}", f"is not TOML: {error}.",
-            "Nothing can be read from it.", "Correct that line; configs/reference.toml shows every key.",
-        ) from error  # fmt: skip
-    for override in overrides:
-        apply_override(tables, override)
-    tables["folder"] = str(path.parent)
+    tables = read_tables(
+        Path(path), overrides, "Everything the daemon does is said there.", "configs/d5_memory_z.toml",
+        "configs/reference.toml",
+    )  # fmt: skip
     config = validated(Config, tables, "")
     for patch in config.patch:
         config.tables_of(patch)

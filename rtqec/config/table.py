@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -43,6 +45,35 @@ def expand_variables(key: str, value: str) -> str:
     for _ in range(value.count("${")):
         expanded = _VARIABLE.sub(replace, expanded)
     return expanded
+
+
+def read_tables(path: Path, overrides: Iterable[str], says: str, example: str, reference: str) -> dict[str, Any]:
+    """A TOML file as tables, with overrides and its own folder.
+
+    Args:
+        path: The file.
+        overrides: `table.key=value` pairs; the value is TOML, or a bare string.
+        says: What the file is for, a sentence for the message.
+        example, reference: Files that a message may name: one to begin with, and the one that shows every key.
+
+    Raises:
+        ConfigError: The file is missing or no TOML, or an override is none.
+    """
+    try:
+        tables = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"configuration {path}", f"cannot be read: {error.strerror}.", says,
+            f"Name an existing file, for example {example}.",
+        ) from error  # fmt: skip
+    except (ValueError, RecursionError) as error:  # Of TOML, of UTF-8, of numbers with thousands of digits, of depth.
+        raise ConfigError(
+            f"configuration {path}", f"is not TOML: {error}.", "Nothing can be read from it.",
+            f"Correct that line; {reference} shows every key.",
+        ) from error  # fmt: skip
+    for override in overrides:
+        apply_override(tables, override)
+    return tables | {"folder": str(path.parent)}
 
 
 def apply_override(tables: dict[str, Any], override: str) -> None:

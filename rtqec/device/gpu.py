@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtqec.device.engine import EngineError
+from rtqec.device.engine import ChunkShape, EngineError
 from rtqec.device.refusal import refusal
 
 
@@ -164,3 +164,47 @@ class CapturedWork:
             # Also after a failure, or the stream stays unusable.
             graph = self.stream.end_capture()
         return graph
+
+
+class Calls:
+    """What is captured, as calls: of an `Engine`, or of a `ChunkDevice`. At most one is under way.
+
+    Args:
+        shape: Of the calls.
+        work: What a call is.
+    """
+
+    def __init__(self, shape: ChunkShape, work: CapturedWork) -> None:
+        self.shape, self._work = shape, work
+        self._is_under_way = False
+        self._failure: EngineError | None = None
+
+    def warm(self) -> None:
+        """Run once."""
+        self.enqueue(self.shape.chunks)
+        while not self.wait(1_000_000_000):
+            pass
+        self.take()
+
+    def enqueue(self, count: int) -> None:  # noqa: ARG002 - the graph is of the whole batch
+        """Begin a call. All chunks are computed, whatever the count: a graph has one shape."""
+        if self._is_under_way:
+            raise EngineError("a call was enqueued while another is under way")
+        self._work.launch()
+        self._is_under_way = True
+
+    def wait(self, timeout_ns: int) -> bool:
+        """Whether the call is done."""
+        if self._failure is None:
+            try:
+                return self._work.wait(timeout_ns)
+            except EngineError as error:
+                self._failure = error
+        return True
+
+    def take(self) -> None:
+        """Make what the call computed the caller's to read."""
+        failure, self._failure = self._failure, None
+        self._is_under_way = False
+        if failure is not None:
+            raise failure

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rtqec.device.chunks import INPUTS, OUTPUTS, ChunkTables, Dtype, array_shapes
 from rtqec.device.engine import ChunkShape, EngineError
-from rtqec.device.gpu import CapturedWork, Gpu, cupy, pinned
+from rtqec.device.gpu import Calls, CapturedWork, Gpu, cupy, pinned
 from rtqec.device.refusal import refusal
 
 _ALIGNMENT = 64
@@ -90,7 +90,7 @@ class Buffer:
         )
 
 
-class GpuChunks:
+class GpuChunks(Calls):
     """Chunks on a GPU, around a network there; see `ChunkDevice`.
 
     Args:
@@ -126,7 +126,7 @@ class GpuChunks:
             self._before, self._after = self._arguments()
             # What the default stream did is complete before any other stream reads it.
             module.cuda.Device(gpu.index).synchronize()
-            self._work = network.capture(self._enqueue, gpu)
+            super().__init__(shape, network.capture(self._enqueue, gpu))
         except EngineError:
             raise
         except Exception as error:
@@ -134,38 +134,6 @@ class GpuChunks:
             raise EngineError(f"the chunk's kernels cannot be put on {gpu.name}: {error}") from error
         graph = "" if self._work.is_captured else ", no graph"
         self.name = f"{network.name}, whole chunk on the GPU{graph}"
-        self._is_under_way = False
-        self._failure: EngineError | None = None
-
-    def warm(self) -> None:
-        """Run once."""
-        self.enqueue(self.shape.chunks)
-        while not self.wait(1_000_000_000):
-            pass
-        self.take()
-
-    def enqueue(self, count: int) -> None:  # noqa: ARG002 - the graph is of the whole batch
-        """Begin a call. All chunks are computed, whatever the count: a graph has one shape."""
-        if self._is_under_way:
-            raise EngineError("a call was enqueued while another is under way")
-        self._work.launch()
-        self._is_under_way = True
-
-    def wait(self, timeout_ns: int) -> bool:
-        """Whether the call is done."""
-        if self._failure is None:
-            try:
-                return self._work.wait(timeout_ns)
-            except EngineError as error:
-                self._failure = error
-        return True
-
-    def take(self) -> None:
-        """Make the arrays those of the call that is done."""
-        failure, self._failure = self._failure, None
-        self._is_under_way = False
-        if failure is not None:
-            raise failure
 
     def answers(self) -> NDArray[np.float32]:
         """The logits of the call that was taken. They are downloaded when they are asked for, in one call in 61: the

@@ -12,7 +12,7 @@ from typing import Any
 
 from rtqec.device.cache import EngineCache
 from rtqec.device.engine import ChunkShape, EngineError
-from rtqec.device.gpu import CapturedWork, Gpu, cupy, find_gpu, pinned
+from rtqec.device.gpu import Calls, CapturedWork, Gpu, cupy, find_gpu, pinned
 from rtqec.device.options import EngineOptions
 from rtqec.device.refusal import refusal
 from rtqec.device.tensorrt_build import Library, built, library
@@ -125,7 +125,7 @@ def open_network(model: Path, shape: ChunkShape, options: EngineOptions) -> tupl
     return TensorRTNetwork(engine, shape, gpu, cache.load(fields), lambda made: cache.store(fields, made)), gpu
 
 
-class TensorRTEngine:
+class TensorRTEngine(Calls):
     """A network on the GPU.
 
     Args:
@@ -141,43 +141,10 @@ class TensorRTEngine:
     """
 
     def __init__(self, model: Path, shape: ChunkShape, options: EngineOptions | None = None) -> None:
-        self.shape = shape
         self.network, gpu = open_network(model, shape, options or EngineOptions())
         self.volume, self.inside, self.logits = pinned(shape.volume), pinned(shape.inside), pinned(shape.logits)
-        self._work = self.network.capture(self._enqueue, gpu)
+        super().__init__(shape, self.network.capture(self._enqueue, gpu))
         self.name = self.network.name + ("" if self._work.is_captured else ", no graph")
-        self._is_under_way = False
-        self._failure: EngineError | None = None
-
-    def warm(self) -> None:
-        """Run once."""
-        self.enqueue(self.shape.chunks)
-        while not self.wait(1_000_000_000):
-            pass
-        self.take()
-
-    def enqueue(self, count: int) -> None:  # noqa: ARG002 - the graph is of the whole batch
-        """Begin a call. All chunks are computed, whatever the count: a graph has one shape."""
-        if self._is_under_way:
-            raise EngineError("a call was enqueued while another is under way")
-        self._work.launch()
-        self._is_under_way = True
-
-    def wait(self, timeout_ns: int) -> bool:
-        """Whether the call is done."""
-        if self._failure is None:
-            try:
-                return self._work.wait(timeout_ns)
-            except EngineError as error:
-                self._failure = error
-        return True
-
-    def take(self) -> None:
-        """Make `logits` those of the call that is done."""
-        failure, self._failure = self._failure, None
-        self._is_under_way = False
-        if failure is not None:
-            raise failure
 
     def _enqueue(self, stream: int) -> None:
         """Upload, run, download."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rtqec.config import Table, apply_override, expand_variables, validated
+from rtqec.config import Table, expand_variables, read_tables, validated
 from rtqec.errors import ConfigError
 from rtqec.neural.network import NetworkSpec, residual_network
 
@@ -166,10 +165,9 @@ def load_train_config(path: str | Path, overrides: list[str] | tuple[str, ...] =
     Raises:
         ConfigError: The file is missing or no TOML, a key is unknown, a value out of bounds.
     """
-    tables = _read(Path(path))
-    for override in overrides:
-        apply_override(tables, override)
-    tables["folder"] = str(Path(path).parent)
+    tables = read_tables(
+        Path(path), overrides, "What is trained, on what and for how long is said there.", SHOWN, SHOWN
+    )
     try:
         return validated(TrainConfig, tables, "")
     except ConfigError as error:
@@ -177,18 +175,3 @@ def load_train_config(path: str | Path, overrides: list[str] | tuple[str, ...] =
         reason = error.reason.replace("The daemon", "Training").replace("the daemon", "training")
         remedy = error.remedy.replace("configs/reference.toml", SHOWN)
         raise ConfigError(error.where, error.found, reason, remedy) from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(
-            f"configuration {path}", f"cannot be read: {error.strerror}.",
-            "What is trained, on what and for how long is said there.", f"Name an existing file, for example {SHOWN}.",
-        ) from error  # fmt: skip
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"configuration {path}", f"is not TOML: {error}.",
-            "Nothing can be read from it.", f"Correct that line; {SHOWN} shows every key.",
-        ) from error  # fmt: skip

@@ -22,7 +22,7 @@ CASES: dict[str, tuple[int, int, int]] = {
 
 
 def make_tables(rng: np.random.Generator, distance: int) -> ChunkTables:
-    """Three patches: of either own kind, on the code and on its odd variant, detectors in any order, any observables; and
+    """Three patches: of either own kind, on the code and its odd variant, detectors in any order, any observables; and
     one without a predecoder.
     """
     n = distance * distance
