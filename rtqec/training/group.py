@@ -87,6 +87,9 @@ def training_group(device: str) -> Iterator[Group]:
     # Numbers that ranks agree on lie on the CPU, so that nobody waits for a GPU to know them.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     try:
-        yield Group(rank, size, place)
+        group = Group(rank, size, place)
+        yield group
+        # Nobody ends while another one may still ask for him.
+        group.wait()
     finally:
         distributed.destroy_process_group()

@@ -148,6 +148,7 @@ class _Run:
         finally:
             if self.curve is not None:
                 self.curve.close()
+            self.trainer.close()
 
     def _learn(self, stop: Stop) -> bool:
         """Whether the budget was spent."""

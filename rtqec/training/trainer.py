@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from typing import Any
 
@@ -88,6 +89,11 @@ class Trainer:
         self._num_losses += 1
         self.step += 1
         self.shots += len(events) * self._group.size
+
+    def close(self) -> None:
+        """Let go of what belongs to the group, before that ends: its threads must not outlive it."""
+        del self._wrapped
+        gc.collect()
 
     def take_loss(self) -> float:
         """The mean loss since it was last taken; NaN where nothing was learned since.
