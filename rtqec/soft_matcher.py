@@ -101,6 +101,8 @@ class SoftMatcher:
         Returns:
             uint8, shape (model.answer_bytes,), LSB first: observables, then one bit per seam detector.
         """
+        # Compiled code takes memory as it lies, and PyTorch likes to have channels last.
+        answers = np.ascontiguousarray(answers)
         self.weighed = count = self._reweigh(*self._arguments(row_b8, answers, behind, first, stop))
         found = self._found[:count].tolist()
         weights = (2 * np.rint(self._weights[:count] * _UNITS)).astype(np.int64).tolist()

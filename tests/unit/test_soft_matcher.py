@@ -71,7 +71,8 @@ def test_matches_with_the_least_weight_and_explains_every_event(task: str, numbe
         row = np.zeros(model.row_bytes, np.uint8)
         packed = np.packbits(shot, bitorder="little")
         row[: len(packed)] = packed
-        answer = np.unpackbits(matcher(row, logits, 3, first, stop), bitorder="little")[: len(keys)]
+        channels_last = np.moveaxis(np.ascontiguousarray(np.moveaxis(logits, 0, 2)), 2, 0)
+        answer = np.unpackbits(matcher(row, channels_last, 3, first, stop), bitorder="little")[: len(keys)]
         weights = []
         for place, weight in zip(places.tolist(), static, strict=True):
             counts = place[0] >= 0 and first <= place[1] + 3 < stop
