@@ -182,7 +182,11 @@ class PointRecord(SourceRecord):
 
 
 class ModelCard(_Record):
-    """A whole card."""
+    """A whole card.
+
+    Attributes:
+        judged_by: What ran the network when it was measured.
+    """
 
     format: Literal["rtqec.model-card/1"] = FORMAT
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -194,6 +198,7 @@ class ModelCard(_Record):
     weights: FileRecord
     onnx: tuple[FileRecord, ...] = ()
     training: TrainingRecord
+    judged_by: str = "PyTorch"
     points: Annotated[tuple[PointRecord, ...], Field(min_length=1)]
 
     def nearest(self, distance: int, noise: float | None = None, event_density: float | None = None) -> PointRecord:

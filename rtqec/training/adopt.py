@@ -49,7 +49,9 @@ def adopt(
     module = module.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload, unused-ignore]
     precision = precision_on(device, loaded.training.precision)
     with Progress(Console()) as progress:
-        points = judge(module, open_points(loaded, spec.weighs_edges), precision, progress.point)
+        points, judged_by = judge(
+            module, spec, open_points(loaded, spec.weighs_edges), precision, progress.point
+        )  # fmt: skip
     sources = [
         open_source(loaded, table, f"[[volume]] number {number}")[1] for number, table in enumerate(loaded.volume, 1)
     ]
@@ -57,7 +59,7 @@ def adopt(
         loaded, sources, shots=counts[0], steps=counts[1], seconds=hours * 3600, precision=precision, device=device
     )
     out.mkdir(parents=True, exist_ok=True)
-    write_model(out, loaded, spec, module, record, points, ORIGIN)
+    write_model(out, loaded, spec, module, record, points, judged_by, ORIGIN)
     typer.echo(f"{out / loaded.output.name}.json, .md, .safetensors and .onnx are written.")
 
 

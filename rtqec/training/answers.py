@@ -1,4 +1,4 @@
-"""A PyTorch network as a function from events to logits, for judging it."""
+"""A network as a function from events to logits, for judging it: by PyTorch, or by the engine that will run it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from rtqec.device.engine import Engine
 from rtqec.neural.layout import GridLayout
 
 CELLS_AT_ONCE = {"cpu": 100_000, "cuda": 4_000_000}
 """Cells of one forward pass: on a CPU what its caches like, on a GPU what keeps it busy within a few GB."""
+
+
+_PATIENCE_NS = 1_000_000_000
 
 
 class NetworkAnswers:
@@ -44,6 +48,34 @@ class NetworkAnswers:
                 logits = self._module(volume_of(piece.to(self._device), self._presence))
             found.append(logits.float().cpu().numpy())
         return np.concatenate(found)
+
+
+class EngineAnswers:
+    """What an engine answers on whole shots, one by one; see `handover.Answers`. On a CPU two to three times as quick
+    as PyTorch, and what the daemon will run.
+
+    Args:
+        engine: For one chunk that is a whole shot.
+        layout: The grid of the experiment.
+    """
+
+    def __init__(self, engine: Engine, layout: GridLayout) -> None:
+        self._engine = engine
+        engine.volume[0, 2:] = layout.presence(engine.shape.layers)
+        engine.inside[...] = 1
+
+    def __call__(self, events: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Answer shots."""
+        engine = self._engine
+        found = np.empty((len(events), *engine.shape.logits[1:]), np.float32)
+        for shot, logits in zip(events, found, strict=True):
+            engine.volume[0, :2] = shot
+            engine.enqueue(1)
+            while not engine.wait(_PATIENCE_NS):
+                pass
+            engine.take()
+            logits[...] = engine.logits[0]
+        return found
 
 
 def volume_of(events: torch.Tensor, presence: torch.Tensor) -> torch.Tensor:

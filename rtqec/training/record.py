@@ -87,6 +87,7 @@ def write_model(
     module: nn.Module,
     training: TrainingRecord,
     points: tuple[PointRecord, ...],
+    judged_by: str,
     origin: str,
 ) -> ModelCard:
     """Write NAME.safetensors, NAME.onnx, NAME.fp16.onnx, NAME.json and NAME.md."""
@@ -102,6 +103,7 @@ def write_model(
         weights=weights,
         onnx=onnx,
         training=training,
+        judged_by=judged_by,
         points=points,
     )
     write_card(card, folder / f"{name}.json")
@@ -161,6 +163,7 @@ def as_markdown(card: ModelCard) -> str:
         f"- Began with: {training.start or 'fresh weights'}.",
         f"- Machine: {machine}. {libraries}.",
         f"- Files: {files}.",
+        f"- Measured with: {card.judged_by}.",
         "",
         _heading("trained on", "distance", "rounds", "noise", "share"),
         *(f"| {v.source} | {v.distance} | {v.rounds} | {_noise(v)} | {v.weight:g} |" for v in training.volumes),

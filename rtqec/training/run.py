@@ -207,12 +207,16 @@ class _Run:
         """Measure on fresh shots, and write everything down."""
         trainer = self.trainer
         sources: list[SourceRecord] = self.sources
-        points = judge(trainer.module, self.points, self.precision, self.progress.point)
+        points, judged_by = judge(
+            trainer.module, self.start.spec, self.points, self.precision, self.progress.point
+        )  # fmt: skip
         training = training_record(
             self.config, sources, shots=trainer.shots, steps=trainer.step, seconds=trainer.seconds,
             precision=self.precision, device=self.group.device, processes=self.group.size, start=self.start.digest,
         )  # fmt: skip
-        card = write_model(self.folder, self.config, self.start.spec, trainer.module, training, points, ORIGIN)
+        card = write_model(
+            self.folder, self.config, self.start.spec, trainer.module, training, points, judged_by, ORIGIN
+        )
         for point in card.points:
             noise = "" if point.noise is None else f", p={point.noise:g}"
             self.progress.say(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
 
+from rtqec.device.choose import make_engine
+from rtqec.device.engine import ChunkShape
+from rtqec.device.options import EngineOptions
 from rtqec.errors import ConfigError
 from rtqec.neural.card import PointRecord, SourceRecord, file_digest
 from rtqec.neural.network import HARD_OUTPUTS, NetworkSpec
-from rtqec.training.answers import NetworkAnswers
+from rtqec.training.answers import EngineAnswers, NetworkAnswers
 from rtqec.training.config import NetworkTable, TrainConfig
 from rtqec.training.evaluation import Effort, Point, evaluate
+from rtqec.training.export import write_onnx
 from rtqec.training.handover import Answers, HardHandOver
 from rtqec.training.mixture import Volume
 from rtqec.training.module import make_module
@@ -123,9 +130,32 @@ def answers_of(module: nn.Module, hand_over: HardHandOver, precision: str) -> An
 
 def judge(
     module: nn.Module,
+    spec: NetworkSpec,
     points: list[Point],
     precision: str,
     progress: Callable[[Point, float], None] = lambda _point, _done: None,
-) -> tuple[PointRecord, ...]:
-    """Measure a network at all points."""
-    return evaluate(lambda hand_over: answers_of(module, hand_over, precision), points, progress)
+) -> tuple[tuple[PointRecord, ...], str]:
+    """Measure a network at all points: on a CPU with OpenVINO where that is installed, else with PyTorch.
+
+    Returns:
+        What was measured; what ran the network.
+    """
+    on_cpu = next(module.parameters()).device.type == "cpu"
+    if not on_cpu or importlib.util.find_spec("openvino") is None:
+        found = evaluate(lambda hand_over: answers_of(module, hand_over, precision), points, progress)
+        return found, f"PyTorch {torch.__version__}, {precision}"
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        write_onnx(path, spec, module)
+        options = EngineOptions("auto" if precision == "bf16" else "float32", torch.get_num_threads())
+        names = set()
+
+        def answers(hand_over: HardHandOver) -> Answers:
+            experiment = hand_over.experiment
+            layout = experiment.layout
+            shape = ChunkShape(1, experiment.rounds.num_rounds, layout.code.distance, spec.outputs)
+            engine = make_engine("openvino", path, shape, options)
+            names.add(engine.name)
+            return EngineAnswers(engine, layout)
+
+        return evaluate(answers, points, progress), ", ".join(sorted(names))
