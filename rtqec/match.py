@@ -76,13 +76,13 @@ class SoftWindows:
     matching does it.
 
     Args:
-        model: The window.
         grid: Of its detectors.
+        plain: Plain matching of the window.
     """
 
-    def __init__(self, model: WindowModel, grid: GridLayout) -> None:
-        self.model = model
-        self._soft, self._plain = SoftMatcher(model, grid), Matcher(model, correlated=False)
+    def __init__(self, grid: GridLayout, plain: Matcher | FewEvents) -> None:
+        self.model = plain.model
+        self._soft, self._plain = SoftMatcher(plain.model, grid), plain
         self._nothing = np.zeros((0, 0, 0), np.float32)
 
     def __call__(self, rows_b8: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -104,7 +104,7 @@ class SoftWindows:
         answers = []
         for row, chunk in zip(rows_b8, weighing.chunk_of.tolist(), strict=False):
             if chunk < 0:
-                answers.append(self._plain(row[np.newaxis])[0])
+                answers.append(self._plain(row[np.newaxis])[0].copy())
             else:
                 first, stop = weighing.spans[chunk].tolist()
                 answers.append(self._soft(row, weighing.answers[chunk], weighing.behind, first, stop))
@@ -154,13 +154,8 @@ def _measure(decoder: Decoder, rows_b8: NDArray[np.uint8]) -> NDArray[np.float64
     return costs
 
 
-def _decoder(model: WindowModel, decoding: Decoding, grid: GridLayout | None, batch_windows: int) -> Decoder:
-    """What decodes a model; with a table in front where its own noise often brings few events."""
-    if decoding is Decoding.UNION_FIND:
-        return UnionFind(model, batch_windows)
-    # What reaches in from an unknown past has no place on the grid.
-    if decoding is Decoding.SOFT and grid is not None and not model.past_rounds:
-        return SoftWindows(model, grid)
+def _matcher(model: WindowModel, decoding: Decoding, batch_windows: int) -> Matcher | FewEvents:
+    """What matches a model; with a table in front where its own noise often brings few events."""
     matcher = Matcher(model, decoding.matching == "correlated")
     if not worthwhile(model):
         return matcher
@@ -187,18 +182,24 @@ class Match:
         grids: Sequence[GridLayout | None] | None = None,
     ) -> None:  # fmt: skip
         self.matchers: list[Decoder] = []
-        made: dict[tuple[str, str], Decoder] = {}
+        made: dict[tuple[str, str], Matcher | FewEvents] = {}
+        bounded: dict[str, UnionFind] = {}
         for number, (model, decoding) in enumerate(models):
-            grid = None if grids is None else grids[number]
-            if decoding is Decoding.SOFT:
-                # Each has its own: equal windows may lie on other grids.
-                self.matchers.append(_decoder(model, decoding, grid, batch_windows))
+            if decoding is Decoding.UNION_FIND:
+                if model.content not in bounded:
+                    bounded[model.content] = UnionFind(model, batch_windows)
+                self.matchers.append(bounded[model.content])
                 continue
             # Windows that come out of the network are decoded by the same matcher, only their cost is another.
-            key = (model.content, "union_find" if decoding is Decoding.UNION_FIND else decoding.matching)
+            key = (model.content, decoding.matching)
             if key not in made:
-                made[key] = _decoder(model, decoding, grid, batch_windows)
-            self.matchers.append(made[key])
+                made[key] = _matcher(model, decoding, batch_windows)
+            grid = None if grids is None else grids[number]
+            # What reaches in from an unknown past has no place on the grid.
+            if decoding is Decoding.SOFT and grid is not None and not model.past_rounds:
+                self.matchers.append(SoftWindows(grid, made[key]))
+            else:
+                self.matchers.append(made[key])
         self._views: list[list[NDArray[np.uint8] | None]] = [[None] * (batch_windows + 1) for _ in models]
         self._partial = False
 

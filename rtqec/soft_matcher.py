@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtqec.errors import ConfigError
+from rtqec.errors import ConfigError, FaultError
 from rtqec.kernels.native import entry_of
 from rtqec.kernels.soft import reweigh
 from rtqec.neural.edges import EdgeMap
@@ -27,6 +27,7 @@ from rtqec.plan.model import WindowModel
 
 FLOOR = -3.5
 """Logits up to it change nothing: such edges are unlikely enough, and there are many of them."""
+CHECK_EVERY = 61
 _UNITS = 1000
 """Weights are even whole numbers: of a natural logarithm so many parts, twice."""
 
@@ -60,6 +61,7 @@ class SoftMatcher:
         places: int32, shape (num_edges, 3): of each edge, the plane of its answer, or -1 where it has none, its layer
             in the window, and its cell.
         weighed: Edges whose weight was the network's, in the last window.
+        check_every: One window in so many is checked: the edges that are matched explain its events.
 
     Raises:
         ConfigError: fusion-blossom is not installed.
@@ -70,6 +72,7 @@ class SoftMatcher:
         library = fusion_blossom()
         self._boundary = 8 * model.row_bytes
         self.weighed = 0
+        self.check_every, self._calls = CHECK_EVERY, 0
         edges = graph_edges(model.dem)
         self._ends = np.array([(*key, self._boundary)[:2] for key in edges], np.int32).reshape(-1, 2)
         self.places = _places(model, layout, list(edges))
@@ -100,6 +103,9 @@ class SoftMatcher:
 
         Returns:
             uint8, shape (model.answer_bytes,), LSB first: observables, then one bit per seam detector.
+
+        Raises:
+            FaultError: The window was checked, and its matching is none.
         """
         # Compiled code takes memory as it lies, and PyTorch likes to have channels last.
         answers = np.ascontiguousarray(answers)
@@ -108,14 +114,24 @@ class SoftMatcher:
         weights = (2 * np.rint(self._weights[:count] * _UNITS)).astype(np.int64).tolist()
         defects = np.flatnonzero(self._events[: self._boundary]).tolist()
         self._solver.solve(self._pattern(defects, dynamic_weights=list(zip(found, weights, strict=True))))
-        flips = 0
-        for edge in self._solver.subgraph():
-            flips ^= self._flips[edge]
+        matched: list[int] = self._solver.subgraph()
         self._solver.clear()
+        self._calls += 1
+        if self._calls % self.check_every == 0:
+            self._check(matched)
+        flips = 0
+        for edge in matched:
+            flips ^= self._flips[edge]
         for edge, turned in zip(found, self._turned[:count].tolist(), strict=True):
             if turned:
                 flips ^= self._flips[edge]
         return np.frombuffer(flips.to_bytes(self.model.answer_bytes, "little"), np.uint8)
+
+    def _check(self, matched: list[int]) -> None:
+        """The ends of the edges that are matched are the events that the solver was given."""
+        ends = np.bincount(self._ends[matched].ravel(), minlength=self._boundary + 1) & 1
+        if (ends != self._events)[: self._boundary].any():
+            raise FaultError("the edges of a soft matching do not explain the window's events.")
 
     def _arguments(
         self, row_b8: NDArray[np.uint8], answers: NDArray[np.float32], behind: int, first: int, stop: int

@@ -141,7 +141,10 @@ class SlowSoft:
             yield self._decoder.decode(residual, window, decoder)
 
     def _matcher(self, model: WindowModel, layout: GridLayout) -> SoftMatcher:
-        return self._matchers.setdefault(model.content, SoftMatcher(model, layout))
+        if model.content not in self._matchers:
+            self._matchers[model.content] = matcher = SoftMatcher(model, layout)
+            matcher.check_every = 1
+        return self._matchers[model.content]
 
 
 class _Weighed:

@@ -11,7 +11,7 @@ import pytest
 import stim
 from numpy.typing import NDArray
 
-from rtqec.errors import PlanError
+from rtqec.errors import FaultError, PlanError
 from rtqec.neural.edges import CLASSES, EdgeMap
 from rtqec.neural.effects import Mechanism
 from rtqec.neural.experiment import GridExperiment
@@ -92,6 +92,33 @@ def test_matches_with_the_least_weight_and_explains_every_event(task: str, numbe
             explained[list(detectors)] += matched
         assert np.array_equal(explained % 2, shot)
     assert turned > 40
+
+
+def test_a_matching_that_explains_nothing_is_a_fault() -> None:
+    """One window in so many is checked: a solver that answers something else ends the lane."""
+    plan = make_plan(plan__noise=0.02)
+    model = plan.models[1]
+    matcher = SoftMatcher(model, effects_of(plan, plan.rounds.num_rounds).layout)
+    matcher.check_every = 1
+
+    class Broken:
+        """Matches nothing."""
+
+        def solve(self, pattern: object) -> None: ...
+        def subgraph(self) -> list[int]:
+            return []
+
+        def clear(self) -> None: ...
+
+    logits = np.full((OUTPUTS, model.num_rounds, 9), -9.0, np.float32)
+    known = np.unpackbits(model.mask_b8, bitorder="little")
+    one = np.zeros_like(known)
+    one[np.flatnonzero(known)[0]] = 1
+    row = np.packbits(one, bitorder="little")
+    matcher(row, logits, 0, 0, model.num_rounds)
+    matcher._solver = Broken()
+    with pytest.raises(FaultError, match="explain"):
+        matcher(row, logits, 0, 0, model.num_rounds)
 
 
 def test_without_answers_it_is_plain_matching() -> None:
