@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # What is installed; with train (PyTorch) the tests of training run as well.
 EXTRAS ?= dev
+# Tests that only compute, two at a time; all others start daemons, which are given the machine.
+SIDE_BY_SIDE = tests/unit tests/property tests/statistics tests/gpu
 
 BENCH := $(BIN)/rtqec-bench
 BENCH_OUT ?= bench-results
@@ -23,7 +25,8 @@ demo: $(STAMP)  ## start the daemon and a simulated FPGA, decode for about 20 s,
 	$(BIN)/firmware-sim loop configs/d5_memory_z.toml
 
 test: $(STAMP)  ## run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile $(SIDE_BY_SIDE)
+	$(BIN)/pytest $(SIDE_BY_SIDE:%=--ignore=%)
 
 lint: $(STAMP)  ## style, types, layers
 	$(BIN)/ruff check .
