@@ -19,6 +19,7 @@ from rtqec.config.decoding import (
     WindowTable,
 )
 from rtqec.config.deployment import LANE_PLACE, Config, load_config, with_faults
+from rtqec.config.listen import CudaqTable, ListenTable
 from rtqec.config.service import (
     AuditTable,
     ClientTable,
@@ -34,8 +35,8 @@ from rtqec.config.table import Table, apply_override, expand_variables, validate
 
 __all__ = [
     "ENDLESS", "LANE_PLACE", "AuditTable", "BurstFault", "ClientTable", "Config", "ControlTable", "CoresTable",
-    "DeadlineTable", "DriftFault", "FaultTable", "FeedTable", "LadderTable", "LaneTable", "LogTable", "MetricsTable",
-    "PaceTable", "PatchTable", "PlanTable", "PredecodeTable", "PublishTable", "RestartFault", "SecurityTable",
-    "ServiceTable", "SinkTable", "SourceTable", "Table", "VerifyTable", "WindowTable", "apply_override",
-    "expand_variables", "load_config", "validated", "with_faults",
+    "CudaqTable", "DeadlineTable", "DriftFault", "FaultTable", "FeedTable", "LadderTable", "LaneTable", "ListenTable",
+    "LogTable", "MetricsTable", "PaceTable", "PatchTable", "PlanTable", "PredecodeTable", "PublishTable",
+    "RestartFault", "SecurityTable", "ServiceTable", "SinkTable", "SourceTable", "Table", "VerifyTable", "WindowTable",
+    "apply_override", "expand_variables", "load_config", "validated", "with_faults",
 ]  # fmt: skip
