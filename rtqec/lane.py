@@ -276,12 +276,14 @@ class Lane:
 
     def describe(self) -> list[dict[str, object]]:
         """What others may know of each patch; see `service.state`."""
-        ports = {} if self._listener is None else self._listener.ports
-        return [
-            describe_patch(self._config, index, plan)
-            | {"budget_us": float(patch["budget_ns"]) / 1000, "cudaq_port": ports.get(int(patch["patch_id"]))}
+        patches = [
+            describe_patch(self._config, index, plan) | {"budget_us": float(patch["budget_ns"]) / 1000}
             for index, (plan, patch) in enumerate(zip(self.plans, self._streams.patches, strict=True))
         ]
+        if self._listener is not None:
+            for patch_id, described in zip(self._patch_ids, patches, strict=True):
+                described["cudaq_port"] = self._listener.ports[patch_id]
+        return patches
 
     def _open_endpoints(self) -> None:
         """Bind the ZeroMQ sockets.

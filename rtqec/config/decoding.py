@@ -61,7 +61,7 @@ class WindowTable(Table):
 class FeedTable(Table):
     """`[feed]`: where rounds come from. Needs no endpoint where `[listen]` says who sends them."""
 
-    endpoint: str = ""
+    endpoint: str
     payload: Literal["measurements", "detection_events"] = "measurements"
     round_period_us: PositiveTime
     ring_rounds: Annotated[int, Field(ge=16, le=1 << 24)] = 16384
@@ -76,7 +76,7 @@ class FeedTable(Table):
 class PublishTable(Table):
     """`[publish]`: where corrections go. Needs no endpoint where `[listen]` says who asks for them."""
 
-    endpoint: str = ""
+    endpoint: str
     send_queue: Positive = 100_000
     journal_corrections: Annotated[int, Field(ge=16, le=1 << 22)] = 4096
 

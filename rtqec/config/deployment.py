@@ -46,7 +46,7 @@ class Config(Table):
     plan: PlanTable
     window: WindowTable
     feed: FeedTable
-    publish: PublishTable = PublishTable()
+    publish: PublishTable
     listen: ListenTable = ListenTable()
     deadline: DeadlineTable = DeadlineTable()
     ladder: LadderTable = LadderTable()
@@ -80,23 +80,27 @@ class Config(Table):
             )
         return self
 
-    @model_validator(mode="after")
-    def _somebody_sends_and_asks(self) -> Config:
-        for key, endpoint in (("[feed]", self.feed.endpoint), ("[publish]", self.publish.endpoint)):
-            if self.listen.cudaq is None and not endpoint:
-                raise ValueError(f"{key} endpoint is missing, but has no default without [listen.cudaq]")
-            if self.listen.cudaq is not None and endpoint:
-                raise ValueError(
-                    f"{key} endpoint is {endpoint!r}, but with [listen.cudaq] rounds come, and corrections go, by UDP; "
-                    "remove one of the two"
-                )
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _no_endpoints_beside_a_listener(cls, tables: Any) -> Any:
+        """Where CUDA-Q programs send and ask, there are none; else they have no default."""
+        listen = tables.get("listen") if isinstance(tables, dict) else None
+        if not isinstance(listen, dict) or listen.get("cudaq") is None:
+            return tables
+        found = {name: tables.get(name, {}) for name in ("feed", "publish")}
+        return tables | {name: {"endpoint": ""} | table for name, table in found.items() if isinstance(table, dict)}
 
     @model_validator(mode="after")
     def _cudaq_can_be_served(self) -> Config:
         cudaq = self.listen.cudaq
         if cudaq is None:
             return self
+        for key, endpoint in (("[feed]", self.feed.endpoint), ("[publish]", self.publish.endpoint)):
+            if endpoint:
+                raise ValueError(
+                    f"{key} endpoint is {endpoint!r}, but with [listen.cudaq] rounds come, and corrections go, by UDP; "
+                    "remove one of the two"
+                )
         if self.feed.payload != "measurements":
             raise ValueError(
                 f'[listen.cudaq] needs [feed] payload = "measurements", found "{self.feed.payload}": CUDA-Q sends what '

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class ServiceFile:
 
 
 def describe_lane(
-    config: Config, state: str, pids: tuple[int, int], restarts: int, cudaq_ports: list[int]
+    config: Config, state: str, pids: tuple[int, int], restarts: int, cudaq_ports: Sequence[int] = ()
 ) -> dict[str, Any]:
     """One entry of `lanes`.
 

@@ -122,7 +122,7 @@ class Supervisor:
                     lane.state,
                     (lane.pid, lane.path_pid),
                     lane.restarts,
-                    [patch["cudaq_port"] for patch in lane.patches],
+                    [patch["cudaq_port"] for patch in lane.patches if "cudaq_port" in patch],
                 )
                 for lane in self._lanes
             ],
