@@ -1,4 +1,4 @@
-"""What tests of the CUDA-Q door share: the door of a lane in this process, and a slow, obvious model of its answers."""
+"""What tests of the CUDA-Q listener share: that of a lane in this process, and a slow, obvious model of its answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.harness import Piece
 OK, INVALID_DECODER, BAD_REQUEST, INTERNAL_ERROR, NOT_READY, BUSY, SYNDROMES_DROPPED = range(7)
 FUNCTIONS = {0x7ED8BE82: "enqueue", 0x882D5BA1: "get", 0x977A59CF: "reset"}
 ANSWER_TIMEOUT_S = 30.0
-"""Only a broken door is so slow."""
+"""Only a broken listener is so slow."""
 
 
 def identity_decoder(num_bits: int = 3) -> CudaqDecoder:
@@ -62,8 +62,8 @@ def compiled(decoder: CudaqDecoder, commit_rounds: int = 3, buffer_rounds: int =
     return decoder.compile(window, LadderTable(fallbacks=[]))
 
 
-class Door:
-    """The CUDA-Q door of a lane: every stage is the real one, and a thread serves it.
+class LocalListener:
+    """The CUDA-Q listener of a lane: every stage is the real one, and a thread serves it.
 
     Args:
         folder: For the telemetry block.
@@ -79,7 +79,7 @@ class Door:
     ) -> None:  # fmt: skip
         ids, plans = list(decoders), list(decoders.values())
         ladder = LadderTable(fallbacks=list(fallbacks))
-        self.telemetry = TelemetryBlock.create(folder / "door.telemetry", ids, 64)
+        self.telemetry = TelemetryBlock.create(folder / "local.telemetry", ids, 64)
         self.ring = Ring(plans, 64)
         self.streams = Streams(plans, ids, [budget_us] * len(ids), ladder, self.ring, self.telemetry)
         intake = Intake(plans, ids, self.ring, self.telemetry, FeedTable(endpoint="", round_period_us=1.0))
@@ -172,17 +172,17 @@ class Door:
             self._fault = error
 
 
-OpenDoor = Callable[..., Door]
+OpenListener = Callable[..., LocalListener]
 
 
 @contextmanager
-def opened(door: Door) -> Iterator[Door]:
+def opened(local: LocalListener) -> Iterator[LocalListener]:
     """Serve while the block runs."""
-    door.start()
+    local.start()
     try:
-        yield door
+        yield local
     finally:
-        door.stop()
+        local.stop()
 
 
 def flips_of(plan: Plan, measurements: NDArray[np.bool_]) -> int:
@@ -250,7 +250,7 @@ class ModelDecoder:
 
 
 class Model:
-    """The door, as CUDA-Q's documents tell it.
+    """The listener, as CUDA-Q's documents tell it.
 
     Args:
         decoders: Plans by decoder id.

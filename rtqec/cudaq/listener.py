@@ -1,4 +1,4 @@
-"""The door of a lane to CUDA-Q programs: a UDP socket per decoder, served by the lane's path thread.
+"""What serves CUDA-Q programs in a lane: a UDP socket per decoder, served by the lane's path thread.
 
 Whoever asks waits for the answer, so that there is nothing to gain from a thread that only receives: the thread that
 takes the last measurement of a window decodes it, and no other has to be woken.
@@ -76,7 +76,7 @@ class Listener:
         options = np.zeros(OPTION_WORDS, np.int64)
         options[[SLOT, LATE_IS_BUSY, GAPS_ARE_DROPS]] = table.slot_bytes, table.late_is_busy, table.gaps_are_drops
         addresses = np.zeros((num_sockets, ADDRESS_WORDS), np.uint64)
-        self._door = (
+        self._mail = (
             sockets, addresses, np.zeros(num_sockets, np.int32), polls, datagram, datagram.view(np.uint8), answer,
             self._hand, options,
         )  # fmt: skip
@@ -127,7 +127,7 @@ class Listener:
 
     def _args(self, control: Any) -> tuple[Any, ...]:
         return (
-            self._door, self._sessions.desk, self._feed, self._books, control, self._events, self._times, self._waiting,
+            self._mail, self._sessions.desk, self._feed, self._books, control, self._events, self._times, self._waiting,
             self._spec,
         )  # fmt: skip
 

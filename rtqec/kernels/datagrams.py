@@ -110,9 +110,9 @@ def find_session(sessions: Any, decoder_id: Any) -> Any:
 
 
 @compiled
-def begin(door: Any, desk: Any, feed: Any, times: Any, draining: Any) -> Any:
+def begin(mail: Any, desk: Any, feed: Any, times: Any, draining: Any) -> Any:
     """Look at the datagram in hand: what is answered, and whether bits are to be taken first."""
-    sockets, addresses, words, hand, options = door[0], door[1], door[4], door[7], door[8]
+    sockets, addresses, words, hand, options = mail[0], mail[1], mail[4], mail[7], mail[8]
     counters = feed[9]
     lane = len(desk[0])
     hand[STAGE], hand[FROM], hand[BITS], hand[HAS_RESULT] = IDLE, -1, 0, 0
@@ -144,20 +144,20 @@ def begin(door: Any, desk: Any, feed: Any, times: Any, draining: Any) -> Any:
         return
     counters[p, FeedCounter.MESSAGES] += 1
     if function == _ENQUEUE_ID:
-        hand[STATUS] = begin_enqueue(p, door, desk, feed, times, arg_len, draining)
+        hand[STATUS] = begin_enqueue(p, mail, desk, feed, times, arg_len, draining)
         if hand[BITS]:
             hand[STAGE] = FEEDING
     elif function == _GET_ID:
-        hand[STATUS] = answer_corrections(desk[0][p], door, arg_len)
+        hand[STATUS] = answer_corrections(desk[0][p], mail, arg_len)
     else:
-        hand[STATUS] = begin_reset(p, door, desk, feed, times, arg_len)
+        hand[STATUS] = begin_reset(p, mail, desk, feed, times, arg_len)
 
 
 @compiled
-def answer(door: Any, desk: Any, books: Any, feed: Any) -> Any:
+def answer(mail: Any, desk: Any, books: Any, feed: Any) -> Any:
     """Send the answer of the request in hand to who sent it."""
     sockets, addresses, lengths, words, answer_words, hand, options = (
-        door[0], door[1], door[2], door[4], door[6], door[7], door[8]
+        mail[0], mail[1], mail[2], mail[4], mail[6], mail[7], mail[8]
     )  # fmt: skip
     p = hand[FROM]
     row = p if p >= 0 else len(desk[0])
@@ -181,10 +181,10 @@ def answer(door: Any, desk: Any, books: Any, feed: Any) -> Any:
 
 
 @compiled
-def receive_datagram(door: Any, flags: Any) -> Any:
+def receive_datagram(mail: Any, flags: Any) -> Any:
     """Take the next datagram of any socket, in turn: True where there is one. `flags`: of recvfrom."""
     sockets, addresses, lengths, polls, datagram, hand, options = (
-        door[0], door[1], door[2], door[3], door[5], door[7], door[8]
+        mail[0], mail[1], mail[2], mail[3], mail[5], mail[7], mail[8]
     )  # fmt: skip
     count = len(sockets)
     if count > 1 and poll(polls.ctypes.data, count, 0 if flags & _MSG_DONTWAIT else _TIMEOUT_MS) <= 0:
@@ -212,16 +212,16 @@ def receive_datagram(door: Any, flags: Any) -> Any:
 
 
 @compiled
-def wait_for_datagram(door: Any, waiting: Any, last_ns: Any, spec: Any) -> Any:
+def wait_for_datagram(mail: Any, waiting: Any, last_ns: Any, spec: Any) -> Any:
     """Look without sleeping while the last one is younger than `waiting[WAIT_SPIN_NS]`, then sleep until one comes."""
     while now_ns(spec) - last_ns < waiting[WAIT_SPIN_NS]:
-        if receive_datagram(door, _MSG_DONTWAIT):
+        if receive_datagram(mail, _MSG_DONTWAIT):
             return True
-    return receive_datagram(door, 0)
+    return receive_datagram(mail, 0)
 
 
 @compiled
-def serve(door: Any, desk: Any, feed: Any, books: Any, control: Any, events: Any, times: Any, waiting: Any,
+def serve(mail: Any, desk: Any, feed: Any, books: Any, control: Any, events: Any, times: Any, waiting: Any,
           spec: Any) -> Any:  # fmt: skip
     """Serve requests until told to stop, or until a window may have closed: STOPPED or DECODE.
 
@@ -234,24 +234,24 @@ def serve(door: Any, desk: Any, feed: Any, books: Any, control: Any, events: Any
             asks waits for the answer.
         spec: Scratch for the clock.
     """
-    hand = door[7]
+    hand = mail[7]
     while not load_acquire(control, STOP):
         control[INGEST_BEAT] += 1
         control[PATH_BEAT] += 1
         if hand[STAGE] == IDLE:
-            if not wait_for_datagram(door, waiting, times[0], spec):
+            if not wait_for_datagram(mail, waiting, times[0], spec):
                 if load_acquire(control, DRAIN):
                     control[OPEN_SHOTS] = count_open(desk[0]) + 1
                 continue
             times[0] = now_ns(spec)
             times[1] = 0
-            times[2] = np.int64(door[4][2])
-            begin(door, desk, feed, times, load_acquire(control, DRAIN))
+            times[2] = np.int64(mail[4][2])
+            begin(mail, desk, feed, times, load_acquire(control, DRAIN))
         p = hand[FROM]
         if p >= 0:
             collect(p, desk, books)
         if hand[STAGE] == FEEDING:
-            if take_bits(p, door, desk, feed, events, times):
+            if take_bits(p, mail, desk, feed, events, times):
                 hand[LOOK] = 0
                 return DECODE
             end_shot(p, desk, feed, hand, times)
@@ -260,7 +260,7 @@ def serve(door: Any, desk: Any, feed: Any, books: Any, control: Any, events: Any
             hand[LOOK] = 0
             return DECODE
         if hand[STAGE] == ANSWERING:
-            answer(door, desk, books, feed)
+            answer(mail, desk, books, feed)
             if load_acquire(control, DRAIN):
                 control[OPEN_SHOTS] = count_open(desk[0]) + 1
     return STOPPED

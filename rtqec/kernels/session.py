@@ -10,7 +10,7 @@ It fails by an `enqueue_syndromes` that cannot be read (BAD_REQUEST), by bits be
 that cannot be paired (both OK: only the next `get_corrections` says so). A request for another number of observables is
 BAD_REQUEST and changes nothing.
 
-Arrays come in tuples. `door`: sockets, addresses, lengths, polls, datagram (words, bytes), answer (words), hand,
+Arrays come in tuples. `mail`: sockets, addresses, lengths, polls, datagram (words, bytes), answer (words), hand,
 options; see `kernels.datagrams`. `desk`: sessions, widths of their blocks, bits of the block that each fills, round
 message (words, bytes). `books`: journal, journal_sent, written, path counters, answers. `feed`: see `kernels.placing`.
 """
@@ -134,9 +134,9 @@ def fail(p: Any, desk: Any, feed: Any, hand: Any, times: Any) -> Any:
 
 
 @compiled
-def begin_enqueue(p: Any, door: Any, desk: Any, feed: Any, times: Any, arg_len: Any, draining: Any) -> Any:
+def begin_enqueue(p: Any, mail: Any, desk: Any, feed: Any, times: Any, arg_len: Any, draining: Any) -> Any:
     """Check the bits that a session is given. The status; the bits are still to be taken where `BITS` is not 0."""
-    words, hand, options = door[4], door[7], door[8]
+    words, hand, options = mail[4], mail[7], mail[8]
     session = desk[0][p]
     num_bits = words[6]
     readable = (
@@ -170,9 +170,9 @@ def begin_enqueue(p: Any, door: Any, desk: Any, feed: Any, times: Any, arg_len: 
 
 
 @compiled
-def answer_corrections(session: Any, door: Any, arg_len: Any) -> Any:
+def answer_corrections(session: Any, mail: Any, arg_len: Any) -> Any:
     """What `get_corrections` is answered."""
-    words, hand, options = door[4], door[7], door[8]
+    words, hand, options = mail[4], mail[7], mail[8]
     if arg_len < _GET_BYTES or arg_len > options[SLOT] - _HEADER or np.int64(words[4]) <= 0:
         return Status.BAD_REQUEST
     if session.state == FAILED:
@@ -184,7 +184,7 @@ def answer_corrections(session: Any, door: Any, arg_len: Any) -> Any:
     if session.late and options[LATE_IS_BUSY]:
         session.late = 0
         return Status.BUSY
-    door[6][3] = session.corrections
+    mail[6][3] = session.corrections
     hand[HAS_RESULT] = 1
     session.unread = 0
     if words[5] & np.uint64(0xFF):
@@ -194,12 +194,12 @@ def answer_corrections(session: Any, door: Any, arg_len: Any) -> Any:
 
 
 @compiled
-def begin_reset(p: Any, door: Any, desk: Any, feed: Any, times: Any, arg_len: Any) -> Any:
+def begin_reset(p: Any, mail: Any, desk: Any, feed: Any, times: Any, arg_len: Any) -> Any:
     """Forget everything of a session."""
-    if arg_len < _RESET_BYTES or arg_len > door[8][SLOT] - _HEADER:
+    if arg_len < _RESET_BYTES or arg_len > mail[8][SLOT] - _HEADER:
         return Status.BAD_REQUEST
     session = desk[0][p]
-    break_off(p, desk, feed, door[7], times)
+    break_off(p, desk, feed, mail[7], times)
     session.state = COLLECTING
     session.dropped = 0
     session.corrections = 0
@@ -252,15 +252,15 @@ def place_block(p: Any, desk: Any, feed: Any, events: Any, times: Any) -> Any:
 
 
 @compiled
-def take_bits(p: Any, door: Any, desk: Any, feed: Any, events: Any, times: Any) -> Any:
+def take_bits(p: Any, mail: Any, desk: Any, feed: Any, events: Any, times: Any) -> Any:
     """Take the bits of the request in hand, up to where a window may have closed. False where all are taken."""
-    hand = door[7]
+    hand = mail[7]
     sessions, widths, buffer = desk[0], desk[1], desk[2]
     session, state, cursors = sessions[p], feed[2][p], feed[7]
     while hand[TAKEN] < hand[BITS]:
         width = widths[session.first_block + session.block]
         count = min(width - session.filled, hand[BITS] - hand[TAKEN])
-        append_bits(door[5], 8 * _BITS_AT + hand[TAKEN], count, buffer, session.bits_offset, session.filled)
+        append_bits(mail[5], 8 * _BITS_AT + hand[TAKEN], count, buffer, session.bits_offset, session.filled)
         session.filled += count
         hand[TAKEN] += count
         if session.filled < width:

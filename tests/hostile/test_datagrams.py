@@ -10,7 +10,7 @@ import pytest
 
 from rtqec.cudaq import frames
 from rtqec.plan import Plan
-from tests.cudaq import OK, Door, Model, compiled, identity_decoder, opened
+from tests.cudaq import OK, LocalListener, Model, compiled, identity_decoder, opened
 from tests.harness import make_plan
 
 LENGTHS = range(2001)
@@ -21,55 +21,55 @@ def decoders() -> dict[int, Plan]:
 
 
 @pytest.fixture(scope="module", params=[256, 1500])
-def door_and_model(
+def local_and_model(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Door, Model]]:
+) -> Iterator[tuple[LocalListener, Model]]:
     """With CUDA-Q's slots, and with larger ones."""
     plans = decoders()
-    with opened(Door(tmp_path_factory.mktemp("door"), plans, slot_bytes=request.param)) as door:
-        yield door, Model(plans, request.param)
+    with opened(LocalListener(tmp_path_factory.mktemp("local"), plans, slot_bytes=request.param)) as local:
+        yield local, Model(plans, request.param)
 
 
-def check(door: Door, model: Model, datagram: bytes) -> None:
+def check(local: LocalListener, model: Model, datagram: bytes) -> None:
     """Both say the same to a datagram."""
-    assert door.answer_to(datagram, 1) == model.answer(datagram), datagram.hex()
+    assert local.answer_to(datagram, 1) == model.answer(datagram), datagram.hex()
 
 
-def decode_one(door: Door, model: Model) -> None:
+def decode_one(local: LocalListener, model: Model) -> None:
     """A reset, a shot and its corrections, as if nothing had been."""
-    check(door, model, frames.reset_decoder(1, door.next_id()))
-    check(door, model, frames.enqueue_syndromes(1, [True, False, True], door.next_id()))
-    response = door.ask(frames.get_corrections(1, 3, door.next_id()), 1)
+    check(local, model, frames.reset_decoder(1, local.next_id()))
+    check(local, model, frames.enqueue_syndromes(1, [True, False, True], local.next_id()))
+    response = local.ask(frames.get_corrections(1, 3, local.next_id()), 1)
     model.answer(frames.get_corrections(1, 3, 0))
     assert (response.status, response.bits(3).tolist()) == (OK, [True, False, True])
 
 
 @pytest.mark.parametrize("kind", ["random", "enqueue", "cut", "lying"])
-def test_every_length(door_and_model: tuple[Door, Model], kind: str) -> None:
+def test_every_length(local_and_model: tuple[LocalListener, Model], kind: str) -> None:
     """Each length from 0 to 2000: noise; so many bytes of bits; a request cut or filled; one of any announced size."""
-    door, model = door_and_model
+    local, model = local_and_model
     random = np.random.default_rng(5)
     for length in LENGTHS:
         if kind == "random":
             datagram = random.bytes(length)
         elif kind == "enqueue":
-            datagram = frames.enqueue_syndromes(1, random.random(8 * max(length - 56, 0)) < 0.5, door.next_id())
+            datagram = frames.enqueue_syndromes(1, random.random(8 * max(length - 56, 0)) < 0.5, local.next_id())
         elif kind == "cut":
-            datagram = frames.get_corrections(1, 3, door.next_id()).ljust(length, b"\xff")[:length]
+            datagram = frames.get_corrections(1, 3, local.next_id()).ljust(length, b"\xff")[:length]
         else:
-            request = bytearray(frames.enqueue_syndromes(1, [True], door.next_id()).ljust(length, b"\0")[:length])
+            request = bytearray(frames.enqueue_syndromes(1, [True], local.next_id()).ljust(length, b"\0")[:length])
             if length >= 12:
                 struct.pack_into("<I", request, 8, int(random.integers(0, 1 << 32)))
             datagram = bytes(request)
-        check(door, model, datagram)
+        check(local, model, datagram)
         if length % 50 == 0:
-            decode_one(door, model)
-    decode_one(door, model)
+            decode_one(local, model)
+    decode_one(local, model)
 
 
-def test_every_field_with_every_extreme(door_and_model: tuple[Door, Model]) -> None:
+def test_every_field_with_every_extreme(local_and_model: tuple[LocalListener, Model]) -> None:
     """Each word of each request replaced by what lies at the ends of its range; the next shot is decoded."""
-    door, model = door_and_model
+    local, model = local_and_model
     requests = [
         frames.enqueue_syndromes(1, [1, 1, 0], 1), frames.get_corrections(1, 3, 1), frames.reset_decoder(1, 1),
     ]  # fmt: skip
@@ -82,19 +82,19 @@ def test_every_field_with_every_extreme(door_and_model: tuple[Door, Model]) -> N
             for number in numbers:
                 spoilt = bytearray(request)
                 struct.pack_into(form, spoilt, at, number)
-                check(door, model, bytes(spoilt))
-                check(door, model, frames.padded(bytes(spoilt), model.slot_bytes))
-            decode_one(door, model)
+                check(local, model, bytes(spoilt))
+                check(local, model, frames.padded(bytes(spoilt), model.slot_bytes))
+            decode_one(local, model)
 
 
-def test_what_is_dropped_is_counted(door_and_model: tuple[Door, Model]) -> None:
+def test_what_is_dropped_is_counted(local_and_model: tuple[LocalListener, Model]) -> None:
     """Silence has a counter: of bytes that are no request, and of those longer than a slot."""
-    door, model = door_and_model
-    before = {name: door.count(name) for name in ("bad_magic", "bad_size", "unknown_patch")}
-    assert door.answer_to(bytes(64), 1) is None
-    assert door.answer_to(frames.reset_decoder(1, 1)[:6], 1) is None
-    assert door.answer_to(frames.reset_decoder(1, 1).ljust(model.slot_bytes + 1, b"\0"), 1) is None
-    assert door.count("bad_magic") - before["bad_magic"] == 2
-    assert door.count("bad_size") - before["bad_size"] == 1
+    local, model = local_and_model
+    before = {name: local.count(name) for name in ("bad_magic", "bad_size", "unknown_patch")}
+    assert local.answer_to(bytes(64), 1) is None
+    assert local.answer_to(frames.reset_decoder(1, 1)[:6], 1) is None
+    assert local.answer_to(frames.reset_decoder(1, 1).ljust(model.slot_bytes + 1, b"\0"), 1) is None
+    assert local.count("bad_magic") - before["bad_magic"] == 2
+    assert local.count("bad_size") - before["bad_size"] == 1
     # The request behind each of them names a decoder that does not exist.
-    assert door.count("unknown_patch") - before["unknown_patch"] == 3
+    assert local.count("unknown_patch") - before["unknown_patch"] == 3
