@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rtqec.batch import Streams
 from rtqec.commit import Commit
-from rtqec.config import CudaqTable, FeedTable, LadderTable, WindowTable
+from rtqec.config import CudaqTable, FeedTable, LadderTable, LaneTable, WindowTable
 from rtqec.cudaq.decoder import CudaqDecoder
 from rtqec.cudaq.frames import Response, read_response, reset_decoder
 from rtqec.cudaq.listener import Listener
@@ -70,12 +70,13 @@ class LocalListener:
         decoders: Plans by decoder id.
         budget_us: Of all.
         fallbacks: Of the ladder.
+        spin_us: How long to look for the next request without sleeping.
         table: Keys of `[listen.cudaq]`.
     """
 
     def __init__(
         self, folder: Path, decoders: dict[int, Plan], budget_us: float = 1e12, fallbacks: tuple[str, ...] = (),
-        **table: Any,
+        spin_us: float = 0, **table: Any,
     ) -> None:  # fmt: skip
         ids, plans = list(decoders), list(decoders.values())
         ladder = LadderTable(fallbacks=list(fallbacks))
@@ -84,7 +85,8 @@ class LocalListener:
         self.streams = Streams(plans, ids, [budget_us] * len(ids), ladder, self.ring, self.telemetry)
         intake = Intake(plans, ids, self.ring, self.telemetry, FeedTable(endpoint="", round_period_us=1.0))
         self.sessions = Sessions(plans, ids)
-        waiting = np.zeros(2, np.int64)
+        self._address = table.get("address", "127.0.0.1")
+        waiting = np.array(LaneTable(spin_us=spin_us).waiting_ns, np.int64)
         self.listener = Listener(
             CudaqTable(**table), self.sessions, intake.feed, self.ring, self.telemetry, waiting,
             (intake.events, intake.times),
@@ -113,8 +115,8 @@ class LocalListener:
 
     def client(self, decoder: int) -> socket.socket:
         """A socket that is connected to the port of a decoder."""
-        found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        found.connect(("127.0.0.1", self.listener.ports[decoder]))
+        found = socket.socket(socket.AF_INET6 if ":" in self._address else socket.AF_INET, socket.SOCK_DGRAM)
+        found.connect((self._address, self.listener.ports[decoder]))
         found.settimeout(ANSWER_TIMEOUT_S)
         return found
 

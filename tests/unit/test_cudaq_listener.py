@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -96,6 +97,24 @@ def test_blocks_that_are_wider_than_a_datagram(open_listener: OpenListener) -> N
         enqueue_shot(local, shot, piece=int(random.integers(100, 1600)))
         expected = [bool(sum(shot[list(measurements)]) % 2) for measurements in tables]
         assert corrections(local, num_observables=8).bits(8).tolist() == expected
+
+
+@pytest.mark.parametrize("num_decoders", [1, 2])
+def test_a_lane_may_look_without_sleeping(open_listener: OpenListener, plan: Plan, num_decoders: int) -> None:
+    """With `spin_us`, and one socket or several, requests are served as without."""
+    local = open_listener(dict.fromkeys(range(num_decoders), plan), spin_us=20.0)
+    for shot in Piece.of(plan).sample(5, seed=6):
+        enqueue_shot(local, shot)
+        assert int.from_bytes(corrections(local).result, "little") == flips_of(plan, shot)
+
+
+def test_ipv6_is_served(open_listener: OpenListener) -> None:
+    """The loopback has two addresses."""
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    local = open_listener({1: compiled(identity_decoder())}, address="::1")
+    enqueue_shot(local, np.array([0, 0, 1]), 1)
+    assert corrections(local, 1, 3).bits(3).tolist() == [False, False, True]
 
 
 def test_who_asks_is_answered(open_listener: OpenListener) -> None:
