@@ -20,7 +20,8 @@ def announce_ready(config: Config, patches: Iterable[dict[str, Any]]) -> None:
         patches: As `Lane.describe` says.
     """
     if config.listen.cudaq is not None:
-        _say([ready_line({patch["id"]: patch["cudaq_port"] for patch in patches})])
+        ports = {patch["id"]: patch["cudaq_port"] for patch in patches}
+        _say([ready_line({patch.id: ports[patch.id] for patch in config.patch})])
 
 
 def announce_end(config: Config, blocks: Iterable[TelemetryBlock]) -> None:
@@ -31,7 +32,7 @@ def announce_end(config: Config, blocks: Iterable[TelemetryBlock]) -> None:
             for block in blocks
             for row, patch_id in enumerate(block.patch_ids)
         }
-        _say(ended_lines(counts))
+        _say(ended_lines({patch.id: counts[patch.id] for patch in config.patch}))
 
 
 def _say(lines: list[str]) -> None:

@@ -44,7 +44,10 @@ round_period_us = 40
 budget_us = 1e9
 
 [listen.cudaq]
-slot_bytes = {slot_bytes}
+slot_bytes = 256
+
+[lane]
+count = {lanes}
 
 [control]
 endpoint = "ipc://{folder}/control"
@@ -98,12 +101,12 @@ class Program:
 class Daemon:
     """`rtqec run` with `[listen.cudaq]`, started by what it prints."""
 
-    def __init__(self, folder: Path, *decoders: CudaqDecoder, slot_bytes: int = 256) -> None:
+    def __init__(self, folder: Path, *decoders: CudaqDecoder, lanes: int = 1) -> None:
         for k, decoder in enumerate(decoders):
             (folder / f"{k}.stim").write_text(str(decoder.circuit()))
             (folder / f"{k}.dem").write_text(str(decoder.model()))
         widths = [decoder.block_widths for decoder in decoders]
-        text = DEPLOYMENT.format(folder=folder, widths=widths, slot_bytes=slot_bytes)
+        text = DEPLOYMENT.format(folder=folder, widths=widths, lanes=lanes)
         text += "".join(ANOTHER.format(k=k, widths=widths[k]) for k in range(1, len(decoders)))
         self.config = folder / "cudaq.toml"
         self.config.write_text(text)
@@ -183,12 +186,12 @@ def sliced(shot: NDArray[np.bool_], width: int, whole: int) -> list[NDArray[np.b
 
 
 def test_shots_from_ready_to_the_end(folder: Path) -> None:
-    """100 shots of a memory, 8 of three bits, padded and not: as whole-shot matching decodes them; then SIGTERM."""
+    """100 shots of a memory, 8 of three bits in another lane: as whole-shot matching decodes them; then SIGTERM."""
     memory, circuit = surface_decoder(rounds=5)
     shots = circuit.compile_sampler(seed=20261121).sample(100)
     events = circuit.compile_m2d_converter().convert(measurements=shots, append_observables=False)
     expected = pymatching.Matching.from_detector_error_model(memory.dem).decode_batch(events)
-    daemon = Daemon(folder, memory, identity_decoder())
+    daemon = Daemon(folder, memory, identity_decoder(), lanes=2)
     try:
         unpadded, padded = daemon.program(0), daemon.program(1, slot_bytes=256)
         found = [unpadded.decode(sliced(shot, 8, 5), 1) for shot in shots]
@@ -199,11 +202,12 @@ def test_shots_from_ready_to_the_end(folder: Path) -> None:
             assert padded.decode([bits], 3) == bits.tolist()
         reading = daemon.status()
         assert reading["well"]
-        assert reading["lanes"][0]["feed"] == f"udp://127.0.0.1:{daemon.ports[0]},{daemon.ports[1]}"
-        counters = [patch["since_start"]["counters"] for patch in reading["patches"]]
-        assert [counted["shots"] for counted in counters] == [100, 8]
-        assert [counted["answered_ok"] for counted in counters] == [700, 16]
-        assert all(counted["messages_missing"] == counted["sessions_failed"] == 0 for counted in counters)
+        feeds = {lane["feed"] for lane in reading["lanes"]}
+        assert feeds == {f"udp://127.0.0.1:{port}" for port in daemon.ports.values()}
+        counters = {patch["id"]: patch["since_start"]["counters"] for patch in reading["patches"]}
+        assert {k: counted["shots"] for k, counted in counters.items()} == {0: 100, 1: 8}
+        assert {k: counted["answered_ok"] for k, counted in counters.items()} == {0: 700, 1: 16}
+        assert all(counted["messages_missing"] == counted["sessions_failed"] == 0 for counted in counters.values())
         assert daemon.end() == [
             "QEC_DECODING_SERVER_RING decoder=0 dispatched=700",
             "QEC_DECODING_SERVER_RING decoder=1 dispatched=16",
