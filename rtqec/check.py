@@ -15,6 +15,7 @@ from rich.table import Table
 from rtqec.batch import Streams
 from rtqec.commit import Commit
 from rtqec.config import Config, LadderTable
+from rtqec.cudaq.sessions import check_plan
 from rtqec.kernels.records import HEAD, SLOT_LAST, TAIL
 from rtqec.log import get_logger
 from rtqec.match import Match
@@ -32,6 +33,7 @@ _SHOTS = 64
 _SEED = 20261120
 _JOURNAL = 1024
 _NEVER_LATE_US = 1e12
+_INGEST = "ingest has a thread of its own", "the same thread receives, and answers CUDA-Q programs"
 _RING_SHOTS = 8
 """Shots are laid in whole; more room than that is what a backlog would need."""
 
@@ -99,7 +101,13 @@ def print_plans(console: Console, config: Config, plans: list[Plan]) -> bool:
 
     Returns:
         Whether the measured cost of all patches fits one core at the configured round period.
+
+    Raises:
+        ConfigError: A plan cannot be served as `[listen]` says.
     """
+    if config.listen.cudaq is not None:
+        for patch, plan in zip(config.patch, plans, strict=True):
+            check_plan(patch.id, plan)
     costs: dict[str, float] = {}
     total = 0.0
     if config.predecode.model is not None:
@@ -114,7 +122,7 @@ def print_plans(console: Console, config: Config, plans: list[Plan]) -> bool:
     word = "[green]keeps up[/green]" if keeps_up else "[red]does not keep up[/red]"
     console.print(
         f"{word}: {len(plans)} patch(es) need {total:.3g} us per round of {period:g} us on the path's core "
-        f"({100 * total / period:.0f} %); ingest has a thread of its own.",
+        f"({100 * total / period:.0f} %); {_INGEST[config.listen.cudaq is not None]}.",
         highlight=False,
     )
     if not keeps_up:

@@ -11,11 +11,14 @@ from typing import IO
 
 import numpy as np
 import zmq
+from numpy.typing import NDArray
 
 from rtqec.batch import Streams, ladder_steps
 from rtqec.commit import Commit
 from rtqec.config import Config, expand_variables
 from rtqec.cores import INGEST, PATH, Placement
+from rtqec.cudaq.listener import Listener
+from rtqec.cudaq.sessions import Sessions
 from rtqec.curve import load_server_key
 from rtqec.endpoints import bind_alone
 from rtqec.errors import ConfigError, FaultError
@@ -34,7 +37,7 @@ from rtqec.resume import resume
 from rtqec.ring import Ring
 from rtqec.security import Right, Rights
 from rtqec.telemetry import TelemetryBlock, telemetry_path
-from rtqec.window import Window
+from rtqec.window import WAIT_TIMEOUT_NS, Window
 
 _ZERO_COPY_RECV = 10
 """ZMQ_ZERO_COPY_RECV of zmq.h, which pyzmq does not name."""
@@ -107,13 +110,14 @@ class Lane:
         waiting = np.array(config.lane.waiting_ns, np.int64)
         self._placement = Placement(config.cores, config.lane_index)
         self._intake = Intake(self.plans, self._patch_ids, ring, self.telemetry, config.feed)
+        self._listener = self._make_listener(waiting)
         self.feed = Feed(self._intake, ring, None, waiting, lambda: self._placement.place_thread(INGEST))
         self._publish = Publish(None, streams, self.telemetry)
         self._predecode = make_predecode(config, self.plans, streams, ring, self.telemetry)
         self.pipeline = Pipeline(
             streams,
             ring,
-            Window(streams, ring, waiting),
+            Window(streams, ring, waiting, WAIT_TIMEOUT_NS if self._listener is None else 0),
             Match(streams.models, config.lane.batch_windows, self._predecode.grids if self._predecode else None),
             Commit(streams, self.telemetry),
             self._publish,
@@ -125,7 +129,7 @@ class Lane:
         self._fault: BaseException | None = None
         with compiling_alone():
             self.pipeline.warm()
-            self.feed.warm()
+            (self.feed if self._listener is None else self._listener).warm()
         self._log.info(
             "lane_warm", patches=len(self.plans), matchers=len(streams.models),
             seconds=round(time.monotonic() - started, 2),
@@ -137,24 +141,18 @@ class Lane:
         Raises:
             ConfigError: An address is in use, or cannot be bound.
         """
-        config = self._config
         self._open_engine()
         self._ring.reset()
         self._step_in()
         tags = self._intake.tables.patches
         tags["other_tag"] = self.telemetry.heard_tags
-        self._context = make_context()
-        self._placement.place_transport(self._context)
-        self._gate = Gate(self._context, self._rights, self._server_key)
-        feed, publish = config.feed, config.publish
-        rounds = self._bind(self._gate, zmq.PULL, "[feed] endpoint", feed.endpoint, feed.receive_queue, Right.FEED)
-        corrections = self._bind(
-            self._gate, zmq.PUSH, "[publish] endpoint", publish.endpoint, publish.send_queue, Right.READ
-        )
-        self.feed.open(rounds)
-        self._publish.open(corrections)
+        if self._listener is None:
+            self._open_endpoints()
         for place in resume(self.telemetry, self._intake, self._streams, time.monotonic_ns()):
             self._log.warning("patch_taken_up", **place)
+        if self._listener is not None:
+            for decoder_id in self._listener.open():
+                self._log.warning("decoder_must_be_reset", decoder=decoder_id)
 
     def start(self) -> None:
         """Begin to receive and decode."""
@@ -163,10 +161,11 @@ class Lane:
         self._placement.lock_memory()
         self.telemetry.header["pid"] = os.getpid()
         self.telemetry.header["starts"] += 1
-        self.feed.start()
+        if self._listener is None:
+            self.feed.start()
         self._start_path(0)
-        assert self._gate is not None
-        self._gate.start()
+        if self._gate is not None:
+            self._gate.start()
         self.telemetry.header["ready_ns"] = time.monotonic_ns()
 
     def inherit(self, ticket: int) -> list[dict[str, int]]:
@@ -265,6 +264,8 @@ class Lane:
             self._path.join()
         if self._sockets:
             self._close()
+        if self._listener is not None:
+            self._listener.close()
         if self._fault is not None:
             raise FaultError(f"the path stopped on a broken invariant: {self._fault!r}") from self._fault
 
@@ -275,10 +276,40 @@ class Lane:
 
     def describe(self) -> list[dict[str, object]]:
         """What others may know of each patch; see `service.state`."""
-        return [
+        patches = [
             describe_patch(self._config, index, plan) | {"budget_us": float(patch["budget_ns"]) / 1000}
             for index, (plan, patch) in enumerate(zip(self.plans, self._streams.patches, strict=True))
         ]
+        if self._listener is not None:
+            for patch_id, described in zip(self._patch_ids, patches, strict=True):
+                described["cudaq_port"] = self._listener.ports[patch_id]
+        return patches
+
+    def _open_endpoints(self) -> None:
+        """Bind the ZeroMQ sockets.
+
+        Raises:
+            ConfigError: An address is in use, or cannot be bound.
+        """
+        feed, publish = self._config.feed, self._config.publish
+        self._context = make_context()
+        self._placement.place_transport(self._context)
+        self._gate = Gate(self._context, self._rights, self._server_key)
+        rounds = self._bind(self._gate, zmq.PULL, "[feed] endpoint", feed.endpoint, feed.receive_queue, Right.FEED)
+        corrections = self._bind(
+            self._gate, zmq.PUSH, "[publish] endpoint", publish.endpoint, publish.send_queue, Right.READ
+        )
+        self.feed.open(rounds)
+        self._publish.open(corrections)
+
+    def _make_listener(self, waiting: NDArray[np.int64]) -> Listener | None:
+        """What serves CUDA-Q programs, with its sockets, where they are to be served."""
+        table = self._config.listen.cudaq
+        if table is None:
+            return None
+        sessions, intake = Sessions(self.plans, self._patch_ids), self._intake
+        scratch = (intake.events, intake.times)
+        return Listener(table, sessions, intake.feed, self._ring, self.telemetry, waiting, scratch)
 
     def _close(self) -> None:
         assert self._gate is not None
@@ -340,7 +371,10 @@ class Lane:
         precise_timers()
         control = self._ring.control
         try:
-            self.pipeline.run(ticket)
+            if self._listener is not None:
+                self._listener.run(self.pipeline.step)
+            else:
+                self.pipeline.run(ticket)
             if self._ring.stopping:
                 while not control[FEED_ENDED]:
                     time.sleep(_HAND_OVER_LOOK_S)

@@ -107,6 +107,7 @@ def check_endpoints(config: Config) -> None:
     Raises:
         ConfigError: Such an endpoint, a key that cannot work, or keys that nobody would ask for.
     """
+    _check_listener(config)
     rights, server_key = Rights.of(config), load_server_key(config)
     endpoints = _endpoints(config)
     for where, endpoint in endpoints:
@@ -172,6 +173,8 @@ def make_folder(path: Path) -> None:
 def _endpoints(config: Config) -> list[tuple[str, str]]:
     """Every endpoint that the daemon will bind, with its key."""
     written = [("[feed] endpoint", config.feed.endpoint), ("[publish] endpoint", config.publish.endpoint)]
+    if config.listen.cudaq is not None:
+        written = []
     found = [
         (where, expand_variables(where, endpoint.replace(LANE_PLACE, str(index))))
         for index in range(config.lane.count)
@@ -180,6 +183,18 @@ def _endpoints(config: Config) -> list[tuple[str, str]]:
     if config.control.endpoint is not None:
         found.append(("[control] endpoint", expand_variables("[control] endpoint", config.control.endpoint)))
     return found
+
+
+def _check_listener(config: Config) -> None:
+    """Refuse a UDP address that strangers could reach."""
+    cudaq = config.listen.cudaq
+    if cudaq is not None and not cudaq.on_loopback and not cudaq.accept_remote:
+        raise ConfigError(
+            "[listen.cudaq] address", f"is {cudaq.address!r}, which is not on the loopback.",
+            "CUDA-Q's requests carry no key: whoever reaches the port could decode, reset and read any decoder of its "
+            "lane.",
+            "Use 127.0.0.1, or, on a network of the experiment's own, accept it by name with accept_remote = true.",
+        )  # fmt: skip
 
 
 def _check_address(config: Config, where: str, endpoint: str, keyed: bool) -> None:

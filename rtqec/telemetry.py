@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtqec.config import Config
+from rtqec.cudaq.frames import Status
 from rtqec.errors import FaultError
 from rtqec.histogram import NUM_BINS
 from rtqec.kernels.records import CONTROL_WORDS, WINDOW_PATCH, FeedCounter, PathCounter, Span
 from rtqec.wire import CORRECTION, Reason, Rung
 
-_MAGIC = 0x5254514543303033
+_MAGIC = 0x5254514543303034
 _HEADER = np.dtype(
     [
         ("magic", "<u8"), ("num_patches", "<i8"), ("journal_corrections", "<i8"), ("num_detectors", "<i8"),
@@ -31,6 +32,11 @@ _HEADER = np.dtype(
 )  # fmt: skip
 
 _DIGEST_BYTES = 32
+
+
+def answered(status: Status) -> str:
+    """The name of the counter of such answers."""
+    return f"answered_{status.name.lower()}"
 
 
 def telemetry_path(config: Config) -> Path:
@@ -52,6 +58,8 @@ class TelemetryBlock:
         event_rounds: int64, shape (num_patches,): how many rounds it sampled.
         heard_tags: int64, shape (num_patches,): the plan tag of the last message that was accepted, -1 before one was.
         rung_counts: int64, shape (num_patches, len(Rung), len(Reason)): corrections by rung and reason.
+        answers: int64, shape (num_patches + 1, len(Status)): what CUDA-Q requests were answered; the last row is for
+            those of no decoder.
         written: int64, shape (num_patches,): corrections so far; number k lies at place k modulo the journal's length.
         journal: `wire.CORRECTION`, shape (num_patches, journal_corrections): the last corrections, sent or not.
         journal_sent: uint8, same shape: 1 where the transport took it.
@@ -75,6 +83,7 @@ class TelemetryBlock:
         self.event_rounds = self._take(np.int64, (num_patches,))
         self.heard_tags = self._take(np.int64, (num_patches,))
         self.rung_counts = self._take(np.int64, (num_patches, len(Rung), len(Reason)))
+        self.answers = self._take(np.int64, (num_patches + 1, len(Status)))
         self.written = self._take(np.int64, (num_patches,))
         self.resets = self._take(np.int64, (num_patches,))
         self.control = self._take(np.int64, (CONTROL_WORDS,))
@@ -151,6 +160,7 @@ class TelemetryBlock:
     def counters_of(self, row: int) -> dict[str, int]:
         """The counters of one patch, by name; of row -1, those of no known patch."""
         feed = {c.name.lower(): int(self.feed_counters[row, c]) for c in FeedCounter}
+        feed |= {answered(status): int(self.answers[row, status]) for status in Status}
         if row < 0:
             return feed
         path = {c.name.lower(): int(self.path_counters[row, c]) for c in PathCounter}
@@ -159,6 +169,7 @@ class TelemetryBlock:
     def totals(self) -> dict[str, int]:
         """All counters, summed over patches, by name."""
         feed = {c.name.lower(): int(self.feed_counters[:, c].sum()) for c in FeedCounter}
+        feed |= {answered(status): int(self.answers[:, status].sum()) for status in Status}
         path = {c.name.lower(): int(self.path_counters[:, c].sum()) for c in PathCounter}
         rungs = {f"rung_{rung.name.lower()}": int(self.rung_counts[:, rung].sum()) for rung in Rung}
         return feed | path | rungs
@@ -176,6 +187,7 @@ def _block_bytes(num_patches: int, journal_corrections: int, num_detectors: int)
         8 * num_patches,
         8 * num_patches,
         8 * num_patches * len(Rung) * len(Reason),
+        8 * (num_patches + 1) * len(Status),
         8 * num_patches,
         8 * num_patches,
         8 * CONTROL_WORDS,

@@ -26,10 +26,14 @@ class Window:
         streams: The lane's patches.
         ring: Where rounds come from.
         waiting: How to wait for a window; see `LaneTable.waiting_ns`.
+        timeout_ns: How long a call waits; 0 where whoever calls knows when to look.
     """
 
-    def __init__(self, streams: Streams, ring: Ring, waiting: NDArray[np.int64]) -> None:
+    def __init__(
+        self, streams: Streams, ring: Ring, waiting: NDArray[np.int64], timeout_ns: int = WAIT_TIMEOUT_NS
+    ) -> None:
         self._ring, self._streams = ring, streams
+        self._timeout_ns = timeout_ns
         self._waiting = waiting
         self._closed = np.zeros(len(streams.patches), WINDOW_SLOT)
         self._spec = timespec()
@@ -46,9 +50,9 @@ class Window:
             batch: Filled with windows of one matcher.
 
         Returns:
-            False where there was nothing to do for `WAIT_TIMEOUT_NS`, or the lane stops.
+            False where there was nothing to do for so long, or the lane stops.
         """
-        batch.count = self._wait(*self._args(batch, WAIT_TIMEOUT_NS))
+        batch.count = self._wait(*self._args(batch, self._timeout_ns))
         if batch.count:
             batch.model_index = batch.models.item(0)
         return batch.count > 0

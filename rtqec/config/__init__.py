@@ -20,6 +20,7 @@ from rtqec.config.decoding import (
     WindowTable,
 )
 from rtqec.config.deployment import LANE_PLACE, Config, load_config, with_faults
+from rtqec.config.listen import CudaqTable, ListenTable
 from rtqec.config.service import (
     AuditTable,
     ClientTable,
@@ -34,39 +35,9 @@ from rtqec.config.simulator import BurstFault, DriftFault, FaultTable, PaceTable
 from rtqec.config.table import Table, expand_variables, read_tables, validated
 
 __all__ = [
-    "ENDLESS",
-    "LANE_PLACE",
-    "AuditTable",
-    "BurstFault",
-    "ClientTable",
-    "Config",
-    "ControlTable",
-    "CoresTable",
-    "DeadlineTable",
-    "DriftFault",
-    "FaultTable",
-    "FeedTable",
-    "HandOver",
-    "LadderTable",
-    "LaneTable",
-    "LogTable",
-    "MetricsTable",
-    "PaceTable",
-    "PatchTable",
-    "PlanTable",
-    "PredecodeTable",
-    "PublishTable",
-    "RestartFault",
-    "SecurityTable",
-    "ServiceTable",
-    "SinkTable",
-    "SourceTable",
-    "Table",
-    "VerifyTable",
-    "WindowTable",
-    "expand_variables",
-    "load_config",
-    "read_tables",
-    "validated",
-    "with_faults",
+    "ENDLESS", "LANE_PLACE", "AuditTable", "BurstFault", "ClientTable", "Config", "ControlTable", "CoresTable",
+    "CudaqTable", "DeadlineTable", "DriftFault", "FaultTable", "FeedTable", "HandOver", "LadderTable", "LaneTable",
+    "ListenTable", "LogTable", "MetricsTable", "PaceTable", "PatchTable", "PlanTable", "PredecodeTable",
+    "PublishTable", "RestartFault", "SecurityTable", "ServiceTable", "SinkTable", "SourceTable", "Table",
+    "VerifyTable", "WindowTable", "expand_variables", "load_config", "read_tables", "validated", "with_faults",
 ]  # fmt: skip

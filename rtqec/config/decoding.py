@@ -63,7 +63,7 @@ class WindowTable(Table):
 
 
 class FeedTable(Table):
-    """`[feed]`: where rounds come from."""
+    """`[feed]`: where rounds come from. Needs no endpoint where `[listen]` says who sends them."""
 
     endpoint: str
     payload: Literal["measurements", "detection_events"] = "measurements"
@@ -78,7 +78,7 @@ class FeedTable(Table):
 
 
 class PublishTable(Table):
-    """`[publish]`: where corrections go."""
+    """`[publish]`: where corrections go. Needs no endpoint where `[listen]` says who asks for them."""
 
     endpoint: str
     send_queue: Positive = 100_000

@@ -20,6 +20,7 @@ from rtqec.config.decoding import (
     VerifyTable,
     WindowTable,
 )
+from rtqec.config.listen import PORT_MAX, ListenTable
 from rtqec.config.service import (
     AuditTable,
     ClientTable,
@@ -45,6 +46,7 @@ class Config(Table):
     window: WindowTable
     feed: FeedTable
     publish: PublishTable
+    listen: ListenTable = ListenTable()
     deadline: DeadlineTable = DeadlineTable()
     ladder: LadderTable = LadderTable()
     predecode: PredecodeTable = PredecodeTable()
@@ -77,6 +79,45 @@ class Config(Table):
             )
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_endpoints_beside_a_listener(cls, tables: Any) -> Any:
+        """Where CUDA-Q programs send and ask, there are none; else they have no default."""
+        listen = tables.get("listen") if isinstance(tables, dict) else None
+        if not isinstance(listen, dict) or listen.get("cudaq") is None:
+            return tables
+        found = {name: tables.get(name, {}) for name in ("feed", "publish")}
+        return tables | {name: {"endpoint": ""} | table for name, table in found.items() if isinstance(table, dict)}
+
+    @model_validator(mode="after")
+    def _cudaq_can_be_served(self) -> Config:
+        cudaq = self.listen.cudaq
+        if cudaq is None:
+            return self
+        for key, endpoint in (("[feed]", self.feed.endpoint), ("[publish]", self.publish.endpoint)):
+            if endpoint:
+                raise ValueError(
+                    f"{key} endpoint is {endpoint!r}, but with [listen.cudaq] rounds come, and corrections go, by UDP; "
+                    "remove one of the two"
+                )
+        if self.feed.payload != "measurements":
+            raise ValueError(
+                f'[listen.cudaq] needs [feed] payload = "measurements", found "{self.feed.payload}": CUDA-Q sends what '
+                "was measured"
+            )
+        highest = max(patch.id for patch in self.patch)
+        if cudaq.port_of(highest) > PORT_MAX:
+            raise ValueError(
+                f"[listen.cudaq] port is {cudaq.port}, and patch {highest} would have {cudaq.port_of(highest)}; the "
+                f"last port is {PORT_MAX}"
+            )
+        if not cudaq.port and not self.service.standby:
+            raise ValueError(
+                "[listen.cudaq] port is 0, but [service] standby is false: a lane that is brought back would have "
+                "another port; set a port, or standby = true"
+            )
+        return self
+
     @model_validator(mode="after")
     def _patches_differ(self) -> Config:
         ids = [patch.id for patch in self.patch]
@@ -87,7 +128,7 @@ class Config(Table):
     @model_validator(mode="after")
     def _lanes_fit(self) -> Config:
         for key, endpoint in (("[feed]", self.feed.endpoint), ("[publish]", self.publish.endpoint)):
-            if self.lane.count > 1 and LANE_PLACE not in endpoint:
+            if self.lane.count > 1 and self.listen.cudaq is None and LANE_PLACE not in endpoint:
                 raise ValueError(
                     f"{key} endpoint is {endpoint!r}, but [lane] count is {self.lane.count}, and each lane needs an "
                     f"endpoint of its own: write {LANE_PLACE} where the number of the lane belongs"

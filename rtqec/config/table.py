@@ -89,13 +89,15 @@ def apply_override(tables: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text.strip()}")["value"]
     except (ValueError, RecursionError):
         value = text.strip()
-    target = tables.setdefault(table, {})
-    if not isinstance(target, dict):
-        raise ConfigError(
-            "--set", f"is {override!r}, but [[{table}]] is a list of tables.",
-            "It is not clear which of them is meant.", "Change that key in the file.",
-        )  # fmt: skip
-    target[key] = value
+    target = tables
+    for name in (table, *key.split(".")[:-1]):
+        target = target.setdefault(name, {})
+        if not isinstance(target, dict):
+            raise ConfigError(
+                "--set", f"is {override!r}, but [[{name}]] is a list of tables.",
+                "It is not clear which of them is meant.", "Change that key in the file.",
+            )  # fmt: skip
+    target[key.split(".")[-1]] = value
 
 
 def validated(model: type[Model], tables: dict[str, Any], where: str) -> Model:

@@ -1,4 +1,4 @@
-"""What compiled code calls directly: libzmq, the clock, the scheduler, and memory order.
+"""What compiled code calls directly: libzmq, datagram sockets, the clock, the scheduler, and memory order.
 
 numba resolves an `ExternalFunction` by name when it links, also from its cache, so compiled loops hold no address of
 this process. libzmq's symbols come from the library that pyzmq carries.
@@ -109,6 +109,13 @@ for _name in ("zmq_recv", "zmq_send"):
 zmq_recv = types.ExternalFunction("rtqec_zmq_recv", types.int32(types.uintp, types.uintp, types.uintp, types.int32))
 zmq_send = types.ExternalFunction("rtqec_zmq_send", types.int32(types.uintp, types.uintp, types.uintp, types.int32))
 sched_yield = types.ExternalFunction("sched_yield", types.int32())
+poll = types.ExternalFunction("poll", types.int32(types.uintp, types.uintp, types.int32))
+recvfrom = types.ExternalFunction(
+    "recvfrom", types.int64(types.int32, types.uintp, types.uintp, types.int32, types.uintp, types.uintp)
+)
+sendto = types.ExternalFunction(
+    "sendto", types.int64(types.int32, types.uintp, types.uintp, types.int32, types.uintp, types.uint32)
+)
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
 _clock_nanosleep = types.ExternalFunction(
     "clock_nanosleep", types.int32(types.int32, types.int32, types.uintp, types.uintp)

@@ -333,6 +333,10 @@ class FeedCounter(IntEnum):
     SHOTS_TIMED_OUT = 24
     DRAINED = 25
     """Would have begun a shot while the daemon drains."""
+    SESSIONS_FAILED = 26
+    """A CUDA-Q decoder was given what cannot be decoded, and answers nothing until it is reset."""
+    ANSWERS_UNSENT = 27
+    """Answers to CUDA-Q requests that the transport did not take."""
 
 
 class PathCounter(IntEnum):

@@ -37,6 +37,8 @@ _COUNTED = (
     ("shots_timed_out", "shots timed out", "their source fell silent"),
     ("restarts", "source restarts", "it came back with another epoch"),
     ("resyncs", "source resyncs", "it counts anew without another epoch"),
+    ("sessions_failed", "failed CUDA-Q shots", "what came cannot be decoded; the client must reset the decoder"),
+    ("answers_unsent", "answers unsent", "the transport did not take them"),
 )
 """Counters that stay 0 while all is well: name, what they count, why that is."""
 _DROPPED = {

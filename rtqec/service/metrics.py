@@ -16,10 +16,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from rtqec.cudaq.frames import Status
 from rtqec.histogram import bin_edges
 from rtqec.kernels.records import Span
 from rtqec.service.reader import ServiceReader
 from rtqec.service.readings import DROP_CAUSES, NO_PATCH_CAUSES, LaneReading, PatchReading, ServiceReading
+from rtqec.telemetry import answered
 from rtqec.units import NS_PER_S, US_PER_S
 from rtqec.wire import Reason, Rung
 
@@ -56,11 +58,14 @@ _COUNTERS = (
     ("predecodings_wrong", "predecodings_wrong", "Of those, where that was wrong; the lane stops."),
     ("rounds_amended", "rounds_amended", "Held rounds that were decoded later."),
     ("rounds_given_up", "rounds_given_up", "Held rounds that never will be."),
+    ("cudaq_sessions_failed", "sessions_failed", "How often a CUDA-Q decoder was given what cannot be decoded."),
+    ("cudaq_answers_unsent", "answers_unsent", "Answers to CUDA-Q requests that the transport did not take."),
 )
 """Counters of a patch: metric without prefix, its name in `Counts.by_name`, help."""
 
 _SHOTS_DAMAGED = {"truncated": "shots_truncated", "headless": "shots_headless", "timed_out": "shots_timed_out"}
 _BYPASSED = {cause: f"bypassed_{cause}" for cause in ("missing", "late", "failed", "nan")}
+_ANSWERED = {status.name.lower(): answered(status) for status in Status}
 _SOURCE_CHANGES = {"restart": "restarts", "resync": "resyncs"}
 
 _SPANS = (
@@ -177,6 +182,7 @@ def _counter_metrics(patches: tuple[PatchReading, ...]) -> Iterator[Metric]:
         ("messages_dropped", "cause", {cause: cause for cause in DROP_CAUSES}, "Messages that were dropped, by cause."),
         ("shots_damaged", "cause", _SHOTS_DAMAGED, "Shots that began or ended badly, by cause."),
         ("windows_bypassed", "cause", _BYPASSED, "Windows that went on without the network, whose turn it was."),
+        ("cudaq_answers", "status", _ANSWERED, "Answers to CUDA-Q requests that name the decoder, by status."),
         ("source_changes", "kind", _SOURCE_CHANGES, "How often the source came back, with a new epoch or without."),
     ):
         counter = CounterMetricFamily(f"rtqec_{metric}", text, labels=["patch", label])

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rtqec.config import Config
+from rtqec.cudaq.frames import Status
 from rtqec.errors import FaultError
 from rtqec.kernels.records import INGEST_BEAT, PATH_BEAT, FeedCounter, PathCounter
 from rtqec.service.readings import (
@@ -28,7 +29,7 @@ from rtqec.service.readings import (
     ServiceReading,
 )
 from rtqec.service.state import FORMAT, service_path
-from rtqec.telemetry import TelemetryBlock
+from rtqec.telemetry import TelemetryBlock, answered
 from rtqec.units import NS_PER_S, us_from_ns
 from rtqec.wire import FrameStatus, Reason, Rung
 
@@ -192,6 +193,7 @@ def _read_patch(said: dict[str, Any], block: TelemetryBlock | None) -> PatchRead
 
 def _read_counts(block: TelemetryBlock, row: int, num_detectors: int) -> Counts:
     feed = {c.name.lower(): int(block.feed_counters[row, c]) for c in FeedCounter}
+    feed |= {answered(status): int(block.answers[row, status]) for status in Status}
     path = {c.name.lower(): int(block.path_counters[row, c]) for c in PathCounter if c not in GAUGES}
     # Ingest counts a round before its events: read in the other order, no detector fires more often than once a round.
     events = block.event_counts[row, :num_detectors].copy()

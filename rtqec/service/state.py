@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ class ServiceFile:
         self._written.replace(self.path)
 
 
-def describe_lane(config: Config, state: str, pids: tuple[int, int], restarts: int) -> dict[str, Any]:
+def describe_lane(
+    config: Config, state: str, pids: tuple[int, int], restarts: int, cudaq_ports: Sequence[int] = ()
+) -> dict[str, Any]:
     """One entry of `lanes`.
 
     Args:
@@ -62,7 +65,11 @@ def describe_lane(config: Config, state: str, pids: tuple[int, int], restarts: i
         state: See `service.lanes`.
         pids: Of the process that receives, and of the one that decodes: two only after a plan was swapped.
         restarts: So far.
+        cudaq_ports: Where its decoders are asked by CUDA-Q programs.
     """
+    feed = expand_variables("[feed] endpoint", config.feed.endpoint)
+    if config.listen.cudaq is not None:
+        feed = f"udp://{config.listen.cudaq.address}:{','.join(map(str, cudaq_ports))}"
     return {
         "name": config.lane_name,
         "telemetry": str(telemetry_path(config).resolve()),
@@ -70,6 +77,6 @@ def describe_lane(config: Config, state: str, pids: tuple[int, int], restarts: i
         "pid": pids[0],
         "path_pid": pids[1],
         "restarts": restarts,
-        "feed": expand_variables("[feed] endpoint", config.feed.endpoint),
-        "publish": expand_variables("[publish] endpoint", config.publish.endpoint),
+        "feed": feed,
+        "publish": expand_variables("[publish] endpoint", config.publish.endpoint) or feed,
     }

@@ -20,6 +20,7 @@ from rtqec.endpoints import lock_beside
 from rtqec.errors import ConfigError, ExitCode
 from rtqec.log import get_logger
 from rtqec.security import Right, Rights, check_endpoints, check_lane, make_folder
+from rtqec.service.announce import announce_end, announce_ready
 from rtqec.service.audit import DAEMON, AuditLog
 from rtqec.service.control import Control
 from rtqec.service.control_server import ControlServer
@@ -91,6 +92,7 @@ class Supervisor:
                 loaded = {"patch": patch["id"], "tag": patch["plan_tag"], "digest": patch["digest"]}
                 self._audit.record("plan_loaded", lane=patch["lane"], **loaded)
                 self._log.info("patch_ready", **{key: patch[key] for key in ("id", "lane", "plan_tag", "digest")})
+            announce_ready(config, self.describe()["patches"])
             self._log.info("daemon_ready", version=__version__, lanes=len(self._lanes), patches=len(config.patch))
             await self._stop_asked.wait()
             code = await self._drain_and_end()
@@ -115,7 +117,14 @@ class Supervisor:
         """`lanes` and `patches` of the service file."""
         return {
             "lanes": [
-                describe_lane(lane.config, lane.state, (lane.pid, lane.path_pid), lane.restarts) for lane in self._lanes
+                describe_lane(
+                    lane.config,
+                    lane.state,
+                    (lane.pid, lane.path_pid),
+                    lane.restarts,
+                    [patch["cudaq_port"] for patch in lane.patches if "cudaq_port" in patch],
+                )
+                for lane in self._lanes
             ],
             "patches": [patch for lane in self._lanes for patch in lane.patches],
         }
@@ -151,6 +160,11 @@ class Supervisor:
         Raises:
             RtqecError: It cannot work, changes more than plans, or reads the rounds in another way.
         """
+        if self._config.listen.cudaq is not None:
+            raise SwapRefusedError(
+                "with [listen.cudaq] the thread that receives is the one that decodes, so that no other process can "
+                "take its path over.\nRestart the daemon with the new plan."
+            )
         if self._swapping.locked():
             raise SwapRefusedError("another swap is under way; ask again when it has been answered.")
         async with self._swapping:
@@ -300,7 +314,9 @@ class Supervisor:
         for drain in drains:
             drain.cancel()
         await asyncio.gather(*drains, return_exceptions=True)
-        return await self._end()
+        code = await self._end()
+        announce_end(self._config, self.blocks())
+        return code
 
     async def _end(self) -> ExitCode:
         """End whatever runs; the worst of what the lanes say."""

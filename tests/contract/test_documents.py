@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -64,5 +65,11 @@ def test_the_reference_configuration_has_every_key() -> None:
         assert isinstance(table, type)
         assert issubclass(table, BaseModel)
         assert re.search(rf"^\[{table_name}\]", text, re.MULTILINE), table_name
-        for key in table.model_fields:
-            assert re.search(rf"^#? ?{key} =", text, re.MULTILINE), f"[{table_name}] {key}"
+        for key, inner in table.model_fields.items():
+            nested = [
+                kind for kind in get_args(inner.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)
+            ]
+            for name in [f"{key}.{name}" for kind in nested for name in kind.model_fields] or [key]:
+                head, _, key_of_table = name.rpartition(".")
+                written = text.partition(f"[{table_name}.{head}]")[2] if head else text
+                assert re.search(rf"^#? ?{key_of_table} =", written, re.MULTILINE), f"[{table_name}] {name}"

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rtqec.cudaq.frames import Status
 from rtqec.errors import FaultError
 from rtqec.histogram import NUM_BINS
 from rtqec.kernels.records import FeedCounter, PathCounter
-from rtqec.telemetry import TelemetryBlock
+from rtqec.telemetry import TelemetryBlock, answered
 from rtqec.wire import Reason, Rung
 
 JOURNAL = 16
@@ -40,8 +41,10 @@ def test_totals_sum_over_patches_and_the_unknown(tmp_path: Path) -> None:
     block.feed_counters[:] = 1
     block.path_counters[:] = 10
     block.rung_counts[:] = 100
-    totals = block.totals()
+    block.answers[:] = 1
     names = [c.name.lower() for c in (*FeedCounter, *PathCounter)] + [f"rung_{rung.name.lower()}" for rung in Rung]
+    names += [answered(status) for status in Status]
+    totals = block.totals()
     # A name that ingest and the path share would hide one of the two counters.
     assert sorted(totals) == sorted(names)
     assert sorted(set(totals.values())) == [3, 20, 200 * len(Reason)]
