@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from rtqec.config.decoder_file import DECODER_FILE_SUFFIXES, tables_of_decoder_file
 from rtqec.config.decoding import (
     DeadlineTable,
     FeedTable,
@@ -70,7 +71,7 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _measurements_can_be_folded(self) -> Config:
-        folded = self.plan.generated is not None or self.plan.circuit is not None
+        folded = not (self.plan.generated is None and self.plan.circuit is None and self.plan.cudaq is None)
         if self.feed.payload == "measurements" and not folded:
             raise ValueError(
                 '[feed] payload = "measurements" needs [plan] circuit or generated: a DEM alone does not say which '
@@ -188,15 +189,26 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     """Read and check a configuration file.
 
     Args:
-        path: The TOML file.
+        path: The TOML file, or a decoder file of CUDA-Q (.yml, .yaml).
         overrides: `table.key=value` pairs; the value is TOML, or a bare string.
 
     Raises:
         ConfigError: The file is missing or no TOML, a key is unknown, a value out of bounds.
     """
     path = Path(path)
+    tables = tables_of_decoder_file(path) if path.suffix in DECODER_FILE_SUFFIXES else _read_toml(path)
+    for override in overrides:
+        apply_override(tables, override)
+    tables["folder"] = str(path.parent)
+    config = validated(Config, tables, "")
+    for patch in config.patch:
+        config.tables_of(patch)
+    return config
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(
             f"configuration {path}", f"cannot be read: {error.strerror}.",
@@ -207,13 +219,6 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
             f"configuration {path}", f"is not TOML: {error}.",
             "Nothing can be read from it.", "Correct that line; configs/reference.toml shows every key.",
         ) from error  # fmt: skip
-    for override in overrides:
-        apply_override(tables, override)
-    tables["folder"] = str(path.parent)
-    config = validated(Config, tables, "")
-    for patch in config.patch:
-        config.tables_of(patch)
-    return config
 
 
 def with_faults(config: Config, faults: list[dict[str, Any]]) -> Config:

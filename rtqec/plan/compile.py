@@ -193,7 +193,7 @@ def compile_plan(config: Config, patch: PatchTable) -> Plan:
     """
     table, window = config.tables_of(patch)
     source = ExperimentSource(config, table)
-    return (_compile_endless if source.endless else _compile_finite)(table, window, config.ladder, source)
+    return (_compile_endless if source.endless else _compile_finite)(source.table, window, config.ladder, source)
 
 
 def compile_plans(config: Config) -> list[Plan]:
