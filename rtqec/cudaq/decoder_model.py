@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stim
 
+from rtqec.cudaq.bundle import Bundle
 from rtqec.cudaq.decoder import CudaqDecoder
 from rtqec.cudaq.decoder_file import DecoderEntry
 from rtqec.cudaq.model import (
@@ -16,7 +17,6 @@ from rtqec.cudaq.model import (
 )
 from rtqec.cudaq.rounds import (
     Blocks,
-    blocks_of_width,
     blocks_that_repeat,
     rounds_from_blocks,
     rounds_from_coordinates,
@@ -35,8 +35,8 @@ def make_decoder(entry: DecoderEntry, time_index: int = -1, widths: Widths = Non
     Args:
         entry: As read.
         time_index: With `stim_dem_path`, the coordinate that counts rounds.
-        widths: How the record is cut into rounds: measurements of each, or of all but the data readout; None where
-            that is to be found.
+        widths: How the record is cut into rounds: measurements of each round, or of all but the data readout, which
+            detectors must then repeat; None where that is to be found.
 
     Raises:
         ConfigError: Sizes do not agree, or a file is missing.
@@ -57,15 +57,41 @@ def make_decoder(entry: DecoderEntry, time_index: int = -1, widths: Widths = Non
     return decoder if found is None else decoder.with_rounds(*found)
 
 
+def decoder_of_bundle(bundle: Bundle) -> CudaqDecoder:
+    """The decoder of a bundle of matrices, its rounds read off D.
+
+    Raises:
+        PlanError: It has no D, or matching cannot decode it.
+    """
+    if bundle.measurements_of is None:
+        raise PlanError(
+            "bundle", "has no D_sparse.txt.", "D says which measurements make a detector.",
+            "Take the bundle of a decoding server, or feed detection events.",
+        )  # fmt: skip
+    num_errors = len(bundle.priors)
+    flips = zip(
+        transposed(bundle.checks, num_errors),
+        transposed(bundle.observables, num_errors),
+        bundle.priors.tolist(),
+        strict=True,
+    )
+    columns = [Column(*flipped) for flipped in flips]
+    sizes = len(bundle.checks), len(bundle.observables)
+    model = model_of_columns("bundle H_csr.bin", columns, MERGED_INDEPENDENTLY, *sizes)
+    decoder = CudaqDecoder(model, bundle.measurements_of, model.num_observables)
+    found = rounds_from_blocks(decoder.measurements_of, blocks_that_repeat(decoder.measurements_of))
+    return decoder if found is None else decoder.with_rounds(*found)
+
+
 def _rounds_as_told(decoder: CudaqDecoder, widths: int | list[int]) -> tuple[tuple[int, ...], Blocks]:
     """Rounds where the configuration cuts the record."""
-    least = decoder.num_measurements
-    blocks = blocks_of_width(least, widths) if isinstance(widths, int) else tuple(widths)
-    found = rounds_from_blocks(decoder.measurements_of, blocks) if sum(blocks) >= least else None
+    least, rows = decoder.num_measurements, decoder.measurements_of
+    blocks = blocks_that_repeat(rows, widths) if isinstance(widths, int) else tuple(widths)
+    found = rounds_from_blocks(rows, blocks if blocks and sum(blocks) >= least else None)
     if found is None:
         raise PlanError(
-            "[plan] measurements_per_round", f"is {widths!r}, which cuts the record of {least} measurements into "
-            f"blocks of {sum(blocks)}, or leaves a round without a detector.",
+            "[plan] measurements_per_round", f"is {widths!r}, which does not cut the {least} measurements of D_sparse "
+            "into rounds that have detectors.",
             "A detector belongs to the round of its last measurement; rounds follow each other without holes.",
             'Give the measurements of one round, or the list of all blocks, or "auto".',
         )  # fmt: skip

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from rtqec.cudaq.bundle import Bundle
 from rtqec.cudaq.decoder import CudaqDecoder
 from rtqec.cudaq.decoder_file import parse_decoder_file
 from rtqec.cudaq.model import MERGED_INDEPENDENTLY, edges_of_model
@@ -23,8 +25,9 @@ def decoder_table(decoder: CudaqDecoder, decoder_id: int, dem_name: str | None =
     Args:
         decoder: What it describes.
         decoder_id: From 0 on.
-        dem_name: The file of its model, for `stim_dem_path`: the model then stays as it is. Without it the entry holds
-            the edges of the matching graph, so that what ties the parts of an error together is not in it.
+        dem_name: The file of its model, for `stim_dem_path`: the model then stays as it is. (CUDA-Q's own `pymatching`
+            takes no errors of several parts, so that the entry names `nv-fusion-decoder`; to rtqec both are matching.)
+            Without it the entry holds the edges of the matching graph, and nothing ties the parts of an error together.
 
     Raises:
         PlanError: There is what such a file cannot say.
@@ -36,7 +39,8 @@ def decoder_table(decoder: CudaqDecoder, decoder_id: int, dem_name: str | None =
                 where, f"has detector D{detector}, which no measurement makes.",
                 "CUDA-Q takes no empty rows of D_sparse.", "Remove that detector from the circuit.",
             )  # fmt: skip
-    table: dict[str, Any] = {"id": decoder_id, "type": "pymatching"}
+    kind = "pymatching" if dem_name is None else "nv-fusion-decoder"
+    table: dict[str, Any] = {"id": decoder_id, "type": kind}
     if dem_name is not None:
         table["stim_dem_path"] = dem_name
     else:
@@ -75,6 +79,17 @@ def write_decoder_file(path: Path, decoders: Sequence[CudaqDecoder], with_models
             written.append(path.parent / name)
     path.write_text(yaml.dump(found, sort_keys=False, width=_LINE, default_flow_style=None))
     return written
+
+
+def bundle_of_decoder(decoder: CudaqDecoder) -> Bundle:
+    """The matrices of a decoder, without shots: the edges of its matching graph."""
+    edges = edges_of_model("bundle", decoder.dem)
+    return Bundle(
+        transposed(tuple(edges.probabilities), len(decoder.measurements_of)),
+        transposed(tuple(edges.observables.values()), decoder.num_observables),
+        np.array(list(edges.probabilities.values())),
+        decoder.measurements_of,
+    )
 
 
 def _matrices(decoder: CudaqDecoder, where: str) -> dict[str, Any]:

@@ -68,21 +68,19 @@ def rounds_from_blocks(measurements_of: Rows, blocks: Blocks | None) -> tuple[tu
     return tuple(rounds.tolist()), blocks
 
 
-def blocks_of_width(num_measurements: int, width: int) -> Blocks:
-    """Blocks of equal width; the data readout takes what is left."""
-    full, rest = divmod(num_measurements, width)
-    return (*[width] * full, *([rest] if rest else []))
-
-
-def blocks_that_repeat(measurements_of: Rows) -> Blocks | None:
+def blocks_that_repeat(measurements_of: Rows, width: int | None = None) -> Blocks | None:
     """Blocks of one repeated round and a data readout, read off the detectors that compare a measurement with the one
     before it; None where there are none, or where they say nothing of the whole record.
+
+    Args:
+        measurements_of: Measurements of each detector, ascending.
+        width: Measurements of the repeated round; by default, how far most of these detectors look back.
     """
     pairs = [row for row in measurements_of if len(row) == 2]
     lags = Counter(late - early for early, late in pairs)
-    if not lags:
+    if not lags or (width is not None and width not in lags):
         return None
-    width = lags.most_common(1)[0][0]
+    width = width or lags.most_common(1)[0][0]
     rounds = max(late for early, late in pairs if late - early == width) // width + 1
     num_measurements = 1 + max(row[-1] for row in measurements_of)
     rest = num_measurements - rounds * width
