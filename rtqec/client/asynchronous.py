@@ -12,7 +12,7 @@ import zmq
 import zmq.asyncio
 from numpy.typing import ArrayLike
 
-from rtqec.client.connection import LaneConnection, connect, nobody, open_lane
+from rtqec.client.connection import SETTLE_S, LaneConnection, connect, nobody, open_lane
 from rtqec.client.control import Frame, PatchPlace, Status, frame_of, pack, place_of, status_of, unpack
 from rtqec.client.keys import Keys
 from rtqec.client.messages import Correction, RoundsEncoder
@@ -79,7 +79,10 @@ class AsyncClient:
         shot = {} if shot_id is None else {"shot": shot_id}
         return frame_of(await self.ask("frame", patch=patch_id, round=round_index, **shot))
 
-    async def open(self, patch_id: int, *, detection_events: bool = False, crc: bool = False) -> AsyncPatch:
+    async def open(
+        self, patch_id: int, *, detection_events: bool = False, crc: bool = False,
+        settle_s: float = SETTLE_S,
+    ) -> AsyncPatch:  # fmt: skip
         """Be the controller of a patch; see `Client.open`.
 
         Raises:
@@ -94,6 +97,7 @@ class AsyncClient:
                 lane.publish = zmq.asyncio.Socket.from_socket(lane.publish)
                 self._lanes[place.lane] = lane
         encoder = RoundsEncoder(patch_id, place.plan_tag, detection_events=detection_events, crc=crc)
+        await asyncio.sleep(settle_s)
         return AsyncPatch(place, self._lanes[place.lane], encoder, self._timeout_s)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import zmq
 from numpy.typing import ArrayLike
 
-from rtqec.client.connection import LaneConnection, connect, milliseconds, nobody, open_lane
+from rtqec.client.connection import SETTLE_S, LaneConnection, connect, milliseconds, nobody, open_lane
 from rtqec.client.control import Frame, PatchPlace, Status, frame_of, pack, place_of, status_of, unpack
 from rtqec.client.keys import Keys
 from rtqec.client.messages import Correction, RoundsEncoder
@@ -60,13 +60,18 @@ class Client:
         shot = {} if shot_id is None else {"shot": shot_id}
         return frame_of(self.ask("frame", patch=patch_id, round=round_index, **shot))
 
-    def open(self, patch_id: int, *, detection_events: bool = False, crc: bool = False) -> Patch:
+    def open(
+        self, patch_id: int, *, detection_events: bool = False, crc: bool = False,
+        settle_s: float = SETTLE_S,
+    ) -> Patch:  # fmt: skip
         """Be the controller of a patch.
 
         Args:
             patch_id: The patch.
             detection_events: Whether rounds will be detection events instead of raw measurements.
             crc: Whether messages carry a checksum.
+            settle_s: How long to wait before the first round: longer than the daemon's [feed] takeover_ms, so that a
+                controller that was there before is known to be gone.
 
         Raises:
             RefusedError: The daemon has no such patch.
@@ -76,6 +81,7 @@ class Client:
         if place.lane not in self._lanes:
             self._lanes[place.lane] = open_lane(self._context, place, self._keys, self._timeout_s)
         encoder = RoundsEncoder(patch_id, place.plan_tag, detection_events=detection_events, crc=crc)
+        time.sleep(settle_s)
         return Patch(place, self._lanes[place.lane], encoder, self._timeout_s)
 
     def close(self) -> None:

@@ -19,6 +19,8 @@ _RECONNECT_MS = 10
 _RECONNECT_MS_MAX = 100
 """A lane that died is back within milliseconds."""
 _QUEUE = 100_000
+SETTLE_S = 0.1
+"""Twice the default of [feed] takeover_ms: so long a daemon drops what another source sends."""
 
 
 def milliseconds(seconds: float) -> int:
