@@ -60,7 +60,9 @@ def test_its_samples_feed_the_daemon(tmp_path: Path, run_loop: RunLoop) -> None:
     path = tmp_path / "memory.yml"
     write_decoder_file(path, [load_program("program", PROGRAM).decoder])
     report = run_loop(str(path), "source.kind=cudaq", f'source.program="{PROGRAM}"', "source.shots=300")
-    assert report["shots"]["logical_errors"] == pytest.approx(report["shots"]["logical_errors_whole_shot"], abs=3)
+    assert report["shots"] == 300
+    assert report["disagreements"] <= 2
+    assert report["logical_errors"] < 30  # Without correction a third would be wrong.
 
 
 def test_the_example_runs() -> None:
