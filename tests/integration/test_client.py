@@ -15,7 +15,7 @@ from rtqec.client import AsyncClient, AsyncPatch, Client, RefusedError
 from rtqec.cudaq.syndromes import read_syndromes
 from rtqec.errors import NoPeerError
 from rtqec.wire import Rung
-from tests.cudaq import memory, recorded_folder, shots, table_of, write_file
+from tests.decoder_files import memory, recorded_folder, shots, table_of, write_file
 from tests.integration.conftest import Start, daemons, short_folder
 
 NUM_SHOTS = 60

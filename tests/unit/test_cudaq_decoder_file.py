@@ -21,7 +21,7 @@ from rtqec.cudaq.rounds import blocks_that_repeat, rounds_from_coordinates
 from rtqec.errors import ConfigError, PlanError
 from rtqec.plan import compile_plans
 from rtqec.windowed import WindowedDecoder
-from tests.cudaq import SMOKE, flat, measurements_of, memory, recorded_folder, shots, table_of, write_file
+from tests.decoder_files import SMOKE, flat, measurements_of, memory, recorded_folder, shots, table_of, write_file
 
 HERE = Path()
 

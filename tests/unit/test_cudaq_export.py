@@ -19,7 +19,7 @@ from rtqec.cudaq.decoder_writer import bundle_of_decoder, decoder_table, write_d
 from rtqec.cudaq.plan_decoder import decoder_of_plan
 from rtqec.errors import PlanError
 from rtqec.plan import Plan, compile_plan, compile_plans
-from tests.cudaq import measurements_of, recorded_folder, shots
+from tests.decoder_files import measurements_of, recorded_folder, shots
 from tests.harness import closed_plan, make_config, write_circuit
 
 

@@ -22,7 +22,7 @@ from rtqec.cudaq.bundle import (
 )
 from rtqec.cudaq.syndromes import Syndromes, parse_syndromes, read_syndromes, write_syndromes
 from rtqec.errors import ConfigError
-from tests.cudaq import recorded_folder
+from tests.decoder_files import recorded_folder
 
 TEXT = """# two shots of two rounds
 NUM_DATA 3

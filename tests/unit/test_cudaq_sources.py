@@ -20,7 +20,7 @@ from rtqec.config import Config, load_config
 from rtqec.cudaq.syndromes import Syndromes, write_syndromes
 from rtqec.errors import ConfigError
 from rtqec.plan import Plan, compile_plans
-from tests.cudaq import memory, shots, table_of, write_file
+from tests.decoder_files import memory, shots, table_of, write_file
 from tests.decoding_server import DecodingServer
 from tests.harness import make_plan
 
