@@ -42,8 +42,15 @@ def tables_of_decoder_file(path: Path) -> dict[str, Any]:
     return {
         "plan": {"cudaq": path.name, "distance": distances[0]},
         "window": windows[0],
-        "feed": {"endpoint": f"{_ENDPOINTS}-rounds.ipc", "round_period_us": ROUND_PERIOD_US},
-        "publish": {"endpoint": f"{_ENDPOINTS}-corrections.ipc"},
+        **_doors(),
         "control": {"endpoint": f"{_ENDPOINTS}-control.ipc"},
         "patch": patches,
+    }
+
+
+def _doors() -> dict[str, Any]:
+    """Where rounds come from and corrections go to."""
+    return {
+        "feed": {"endpoint": f"{_ENDPOINTS}-rounds.ipc", "round_period_us": ROUND_PERIOD_US},
+        "publish": {"endpoint": f"{_ENDPOINTS}-corrections.ipc"},
     }

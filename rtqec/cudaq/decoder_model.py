@@ -46,7 +46,7 @@ def make_decoder(entry: DecoderEntry, time_index: int = -1, widths: Widths = Non
     measurements = rows_of(
         f"{entry.where} D_sparse", entry.table["D_sparse"], model.num_detectors, MEASUREMENTS_MAX, "of one shot"
     )
-    _check_rows_filled(entry, "D_sparse", measurements)
+    _check_rows_filled(f"{entry.where} D_sparse", measurements)
     decoder = CudaqDecoder(model, measurements, model.num_observables)
     if widths is not None:
         return decoder.with_rounds(*_rounds_as_told(decoder, widths))
@@ -68,6 +68,7 @@ def decoder_of_bundle(bundle: Bundle) -> CudaqDecoder:
             "bundle", "has no D_sparse.txt.", "D says which measurements make a detector.",
             "Take the bundle of a decoding server, or feed detection events.",
         )  # fmt: skip
+    _check_rows_filled("bundle D_sparse.txt", bundle.measurements_of)
     num_errors = len(bundle.priors)
     flips = zip(
         transposed(bundle.checks, num_errors),
@@ -103,7 +104,7 @@ def _model_of_matrices(entry: DecoderEntry) -> stim.DetectorErrorModel:
     num_detectors, num_errors = int(table["syndrome_size"]), int(table["block_size"])
     checks = rows_of(f"{where} H_sparse", table["H_sparse"], num_detectors, num_errors, "block_size - 1")
     observables = rows_of(f"{where} O_sparse", table["O_sparse"], None, num_errors, "block_size - 1")
-    _check_rows_filled(entry, "O_sparse", observables)
+    _check_rows_filled(f"{entry.where} O_sparse", observables)
     seen = {column for row in checks for column in row}
     if len(seen) != num_errors:
         unseen = next(column for column in range(num_errors) if column not in seen)
@@ -160,12 +161,12 @@ def _rates(entry: DecoderEntry, num_errors: int) -> list[float] | None:
     return [float(rate) for rate in rates]
 
 
-def _check_rows_filled(entry: DecoderEntry, key: str, rows: Rows) -> None:
+def _check_rows_filled(where: str, rows: Rows) -> None:
     """CUDA-Q drops empty rows of O and D, or refuses them."""
     empty = [number for number, row in enumerate(rows) if not row]
     if empty or not rows:
         raise PlanError(
-            f"{entry.where} {key}", f"has nothing in row {empty[0] if empty else 0}.",
+            where, f"has nothing in row {empty[0] if empty else 0}.",
             "A detector without measurements, or an observable that no error flips, is never anything; CUDA-Q does "
             "not take it either.", "Leave that row out, also in the other matrices.",
         )  # fmt: skip

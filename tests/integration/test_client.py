@@ -37,6 +37,24 @@ def shots_of(patch_id: int, seed: int) -> tuple[NDArray[np.bool_], list[int]]:
     return measurements, whole.decode_batch(events)[:, 0].tolist()
 
 
+DEPLOYMENT = """
+plan = {{ cudaq = "{file}" }}
+window = {{ commit_rounds = 5, buffer_rounds = 5 }}
+feed = {{ endpoint = "ipc://{folder}/rounds", round_period_us = 100.0 }}
+publish = {{ endpoint = "ipc://{folder}/corrections" }}
+control = {{ endpoint = "ipc://{folder}/control" }}
+patch = [{patches}]
+"""
+
+
+def deployment(folder: Path, file: Path, num_decoders: int) -> str:
+    """A configuration of all decoders of a file."""
+    patches = ", ".join(f"{{ id = {k}, plan = {{ cudaq_decoder = {k} }} }}" for k in range(num_decoders))
+    path = folder / "lab.toml"
+    path.write_text(DEPLOYMENT.format(folder=folder, file=file, patches=patches))
+    return str(path)
+
+
 @pytest.fixture(scope="module")
 def control() -> Iterator[str]:
     """Where a daemon answers that runs a decoder file of CUDA-Q with both memories."""
@@ -45,8 +63,8 @@ def control() -> Iterator[str]:
         environment.setenv("XDG_STATE_HOME", str(state))
         path = write_file(folder, *(table_of(circuit, number) for number, circuit in CIRCUITS.items()))
         with daemons(folder) as start:
-            start(str(path), log=folder / "log")
-            yield f"ipc://{folder}/rtqec-cudaq-control.ipc"
+            start(deployment(folder, path, len(CIRCUITS)), log=folder / "log")
+            yield f"ipc://{folder}/control"
 
 
 def test_shots_are_decoded(control: str) -> None:
@@ -107,12 +125,12 @@ def test_what_cannot_be_is_said(control: str) -> None:
 
 @pytest.mark.recorded
 def test_the_recorded_shots_are_answered_as_recorded(runtime_dir: Path, start_daemon: Start) -> None:
-    """NVIDIA's decoder file is run as it is, and the 100 shots of its syndromes get 100 of 100 corrections."""
+    """NVIDIA's decoder file is decoded as it is, and the 100 shots of its syndromes get 100 of 100 corrections."""
     folder = recorded_folder()
-    start_daemon(str(folder / "config_pymatching.yml"), log=runtime_dir / "log")
+    start_daemon(deployment(runtime_dir, folder / "config_pymatching.yml", 1), log=runtime_dir / "log")
     syndromes = read_syndromes(folder / "syndromes_pymatching.txt")
     assert syndromes.corrections is not None
-    with Client(f"ipc://{runtime_dir}/rtqec-cudaq-control.ipc") as client:
+    with Client(f"ipc://{runtime_dir}/control") as client:
         patch = client.open(0)
         found = [patch.decode(syndromes.slices(shot)).frame_bits for shot in range(len(syndromes.measurements))]
     assert np.array_equal(found, syndromes.corrections)
