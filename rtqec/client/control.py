@@ -127,11 +127,13 @@ def place_of(hello: dict[str, Any], patch_id: int) -> PatchPlace:
     """One patch.
 
     Raises:
-        RefusedError: The daemon has no such patch, or does not show it to this client.
+        RefusedError: The daemon has no such patch, does not show it to this client, or serves it to others.
     """
     known = places(hello)
     if patch_id not in known:
         raise RefusedError(f"there is no patch {patch_id} for this client; the daemon has {sorted(known)}")
+    if not known[patch_id].feed:
+        raise RefusedError(f"patch {patch_id} has no endpoint: CUDA-Q programs feed it over UDP; so does CudaqClient")
     return known[patch_id]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,13 +96,15 @@ def test_a_correction_is_read() -> None:
 
 def test_answers_of_control_are_typed() -> None:
     """hello, status and frame; a refusal is an exception with the daemon's words."""
-    hello = {
+    hello: dict[str, Any] = {
         "wire": VERSION,
         "patches": [{"id": 2, "plan_tag": 9, "digest": "", "lane": "lane0", "feed": "ipc://a", "publish": "ipc://b"}],
     }
     assert place_of(hello, 2).feed == "ipc://a"
     with pytest.raises(RefusedError, match="no patch 0"):
         place_of(hello, 0)
+    with pytest.raises(RefusedError, match="over UDP"):
+        place_of(hello | {"patches": [hello["patches"][0] | {"feed": ""}]}, 2)
     with pytest.raises(RefusedError, match="version 99"):
         place_of(hello | {"wire": 99}, 2)
     answer = {

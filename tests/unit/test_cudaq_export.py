@@ -65,7 +65,7 @@ def test_d_is_what_the_circuit_says(plan_d3: Plan) -> None:
     assert np.array_equal(folded, events)
 
 
-def test_the_command_writes_every_patch(tmp_path: Path) -> None:
+def test_the_command_writes_every_patch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`rtqec export-cudaq`: one decoder for each patch, numbered in their order; `rtqec check` takes the file."""
     config, out = tmp_path / "two.toml", tmp_path / "two.yml"
     config.write_text("""
@@ -80,6 +80,7 @@ def test_the_command_writes_every_patch(tmp_path: Path) -> None:
     assert (result.exit_code, result.output) == (0, f"wrote {out}\n")
     found = [make_decoder(entry) for entry in load_decoder_file(out).decoders]
     assert [decoder.block_widths for decoder in found] == [(8,) * 4 + (9,), (8,) * 6 + (9,)]
+    monkeypatch.setattr("rtqec.check._MEASURE_NS", 1_000_000)
     result = run.invoke(app, ["check", str(out), "--set", "feed.round_period_us=1000000"])
     assert result.exit_code == 0, result.output
     assert "keeps up: 2 patch(es)" in result.output
