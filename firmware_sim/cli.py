@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from firmware_sim.chaos import episode_line, print_chaos, run_chaos
 from firmware_sim.connection import client_keys
 from firmware_sim.controller import Controller
+from firmware_sim.cudaq_replay import replay_syndromes
 from firmware_sim.deaths import DeathPlan, Signal
 from firmware_sim.faults import fault_from_text
 from firmware_sim.journal import journal_of_blocks, journal_over_control
@@ -23,7 +24,9 @@ from firmware_sim.lanes import lanes_of
 from firmware_sim.loop import run_loop
 from firmware_sim.report import DaemonCounts, build_report, problems_of
 from firmware_sim.summary import print_report
+from rtqec.client import CudaqClient
 from rtqec.config import Config, load_config, with_faults
+from rtqec.cudaq.syndromes import read_syndromes
 from rtqec.errors import ExitCode, RtqecError
 from rtqec.plan import compile_plans
 from rtqec.telemetry import TelemetryBlock, telemetry_path
@@ -130,6 +133,23 @@ def chaos(
         report.write_text(json.dumps(result, indent=2) + "\n")
     print_chaos(Console(soft_wrap=not sys.stdout.isatty()), result)
     if result["violations"]:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command(name="replay-cudaq")
+def replay_cudaq(
+    syndromes: Annotated[Path, typer.Argument(help="A syndrome file of CUDA-Q.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="UDP port of the decoder.")],
+    host: Annotated[str, typer.Option(help="Where its server listens.")] = "127.0.0.1",
+    decoder: Annotated[int, typer.Option(min=0, help="Number of the decoder.")] = 0,
+    slot_bytes: Annotated[int, typer.Option(min=57, help="Longest request that the server takes.")] = 256,
+) -> None:
+    """Play shots to a decoding server over UDP, and compare its corrections. Exit 1 where one differs."""
+    found = read_syndromes(syndromes)
+    with CudaqClient((host, port), decoder, found.num_observables, slot_bytes=slot_bytes) as client:
+        replayed = replay_syndromes(found, client)
+    typer.echo(str(replayed))
+    if replayed.wrong:
         raise typer.Exit(ExitCode.FAILED)
 
 

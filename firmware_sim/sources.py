@@ -1,4 +1,4 @@
-"""Where finite shots come from: Stim, recorded experiments, b8 files."""
+"""Where finite shots come from: Stim, recorded experiments, b8 files, files and kernels of CUDA-Q."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_sim.cudaq_source import load_program
 from firmware_sim.shots import (
     Shots,
     message_table,
@@ -15,7 +16,9 @@ from firmware_sim.shots import (
     pack_sweeps,
     words_from_bits,
 )
+from firmware_sim.unfold import measurements_of_events
 from rtqec.config import Config
+from rtqec.cudaq.syndromes import read_syndromes
 from rtqec.errors import ConfigError
 from rtqec.layout import bytes_for_bits
 from rtqec.plan import Plan
@@ -30,9 +33,14 @@ def finite_shots(config: Config, plan: Plan, seed: int) -> Shots:
         ConfigError: A file is missing or does not fit the plan.
     """
     if config.source.kind == "simulated":
-        return _simulated(config, plan, seed)
+        simulate = _simulated if plan.table.cudaq is None else _from_model
+        return simulate(config, plan, seed)
     if config.source.kind == "recorded":
         return _recorded(config, plan)
+    if config.source.kind == "syndromes":
+        return _from_syndromes(config, plan)
+    if config.source.kind == "cudaq":
+        return _from_kernel(config, plan, seed)
     return _from_b8(config, plan)
 
 
@@ -67,6 +75,78 @@ def _simulated(config: Config, plan: Plan, seed: int) -> Shots:
         np.concatenate(events_b8),
         np.concatenate(truth),
     )
+
+
+def _from_model(config: Config, plan: Plan, seed: int) -> Shots:
+    """Errors of the model alone, and measurements that show them: a decoder file of CUDA-Q has no circuit."""
+    sampler = plan.experiment.own_dem.compile_sampler(seed=seed)
+    events, flips, _ = sampler.sample(config.source.shots)
+    if _sends_events(config):
+        rounds = pack_detection_events(plan, events)
+    else:
+        rounds = pack_measurements(plan, measurements_of_events(plan, events, seed))
+    return _shots_of_events(config, plan, rounds, events, words_from_bits(flips))
+
+
+def _from_syndromes(config: Config, plan: Plan) -> Shots:
+    """A syndrome file of CUDA-Q; its corrections, if it has some, are what shots are compared with."""
+    assert config.source.syndromes is not None
+    path = config.path("[source] syndromes", config.source.syndromes)
+    found = read_syndromes(path)
+    answers = found.corrections
+    if answers is not None and answers.shape[1] != plan.num_observables:
+        raise _unfit(path, f"corrections of {answers.shape[1]} bits", f"{plan.num_observables} observables")
+    truth = None if answers is None else words_from_bits(answers)
+    return _shots_of_measurements(config, plan, found.measurements, truth, path)
+
+
+def _from_kernel(config: Config, plan: Plan, seed: int) -> Shots:
+    """A kernel of CUDA-Q, simulated by CUDA-Q."""
+    assert config.source.program is not None
+    path = config.path("[source] program", config.source.program)
+    # CUDA-Q takes seeds of 32 bits.
+    sampled = load_program("[source] program", path).sample(config.source.shots, seed % (1 << 32))
+    return _shots_of_measurements(config, plan, sampled[0], words_from_bits(sampled[1]), path)
+
+
+def _shots_of_measurements(
+    config: Config, plan: Plan, measurements: NDArray[np.bool_], truth: NDArray[np.uint64] | None, path: Path
+) -> Shots:
+    """Raw shots that somebody else made, at most `[source] shots`."""
+    circuit = plan.experiment.circuit
+    if circuit is None or _sends_events(config):
+        raise ConfigError(
+            "[source] kind", f"is {config.source.kind!r}, which gives raw measurements, but [feed] payload is "
+            f"{config.feed.payload!r}, or [plan] a DEM alone.", "Measurements are folded by the daemon.",
+            'Name the circuit or the decoder file, and set payload = "measurements".',
+        )  # fmt: skip
+    if measurements.shape[1] != circuit.num_measurements:
+        raise _unfit(path, f"shots of {measurements.shape[1]} measurements", f"{circuit.num_measurements}")
+    measurements = measurements[: config.source.shots]
+    events = circuit.compile_m2d_converter().convert(measurements=measurements, append_observables=False)
+    truth = None if truth is None else truth[: config.source.shots]
+    return _shots_of_events(config, plan, pack_measurements(plan, measurements), events, truth)
+
+
+def _shots_of_events(
+    config: Config, plan: Plan, rounds: NDArray[np.uint8], events: NDArray[np.bool_], truth: NDArray[np.uint64] | None
+) -> Shots:
+    """Shots without sweep bits."""
+    return Shots(
+        rounds,
+        np.zeros((len(rounds), 0), np.uint8),
+        message_table(plan, _sends_events(config), config.source.rounds_per_message),
+        plan.rounds.num_rounds,
+        np.packbits(events, axis=1, bitorder="little"),
+        truth,
+    )
+
+
+def _unfit(path: Path, found: str, asked: str) -> ConfigError:
+    return ConfigError(
+        "[source]", f"reads {path}, which gives {found}; [plan] has {asked}.", "They are of different experiments.",
+        "Name the source that belongs to [plan].",
+    )  # fmt: skip
 
 
 def _recorded(config: Config, plan: Plan) -> Shots:

@@ -164,6 +164,23 @@ def check(config: ConfigArgument, set_: SetOption = None) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
+@app.command(name="export-cudaq")
+def export_cudaq(
+    config: ConfigArgument,
+    out: Annotated[Path, typer.Argument(help="The decoder file to write, .yml.")],
+    dem: Annotated[bool, typer.Option("--dem", help="Models as files beside it, instead of matrices.")] = False,
+    set_: SetOption = None,
+) -> None:
+    """Write the plans as a decoder file of CUDA-Q, one decoder for each patch, numbered in their order."""
+    from rtqec.cudaq.decoder_writer import write_decoder_file
+    from rtqec.cudaq.plan_decoder import decoder_of_plan
+    from rtqec.plan import compile_plans
+
+    plans = compile_plans(load_config(config, set_ or []))
+    for path in write_decoder_file(out, [decoder_of_plan(plan) for plan in plans], with_models=dem):
+        typer.echo(f"wrote {path}")
+
+
 @app.command()
 def verify(
     config: ConfigArgument,

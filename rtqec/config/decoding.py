@@ -23,6 +23,8 @@ class PlanTable(Table):
     generated: str | None = None
     circuit: str | None = None
     dem: str | None = None
+    cudaq: str | None = None
+    cudaq_decoder: NonNegative = 0
     distance: Positive | None = None
     rounds: Positive | Literal["endless"] | None = None
     noise: Annotated[float, Field(gt=0, lt=0.5)] | None = None
@@ -35,16 +37,18 @@ class PlanTable(Table):
 
     @model_validator(mode="after")
     def _one_source(self) -> PlanTable:
-        if (self.generated is None) == (self.circuit is None and self.dem is None):
+        sources = (self.generated, self.dem if self.circuit is None else self.circuit, self.cudaq)
+        if sum(source is not None for source in sources) != 1:
             raise ValueError(
-                "needs exactly one of generated (a circuit that Stim can generate) or circuit and/or dem (files)"
+                "needs exactly one of generated (a circuit that Stim can generate), circuit and/or dem (files), or "
+                "cudaq (a decoder file of CUDA-Q)"
             )
         if self.generated is not None and None in (self.distance, self.rounds, self.noise):
             raise ValueError("with generated also needs distance, rounds and noise")
         if self.circuit is None and self.generated is None and self.frames == "both":
             raise ValueError('frames = "both" needs a circuit: a DEM alone does not say where the other observable is')
         if self.generated is None and (self.noise is not None or isinstance(self.rounds, int)):
-            raise ValueError("with circuit or dem takes no rounds = N and no noise: the file says both")
+            raise ValueError("with circuit, dem or cudaq takes no rounds = N and no noise: the file says both")
         return self
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from rtqec.config.decoder_file import DECODER_FILE_SUFFIXES, tables_of_decoder_file
 from rtqec.config.decoding import (
     DeadlineTable,
     FeedTable,
@@ -32,7 +33,7 @@ from rtqec.config.service import (
     ServiceTable,
 )
 from rtqec.config.simulator import FaultTable, PaceTable, SinkTable, SourceTable
-from rtqec.config.table import Table, expand_variables, read_tables, validated
+from rtqec.config.table import Table, completed, expand_variables, read_toml, validated
 from rtqec.errors import ConfigError
 
 LANE_PLACE = "{lane}"
@@ -71,7 +72,7 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _measurements_can_be_folded(self) -> Config:
-        folded = self.plan.generated is not None or self.plan.circuit is not None
+        folded = not (self.plan.generated is None and self.plan.circuit is None and self.plan.cudaq is None)
         if self.feed.payload == "measurements" and not folded:
             raise ValueError(
                 '[feed] payload = "measurements" needs [plan] circuit or generated: a DEM alone does not say which '
@@ -228,17 +229,20 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     """Read and check a configuration file.
 
     Args:
-        path: The TOML file.
+        path: The TOML file, or a decoder file of CUDA-Q (.yml, .yaml).
         overrides: `table.key=value` pairs; the value is TOML, or a bare string.
 
     Raises:
-        ConfigError: The file is missing or no TOML, a key is unknown, a value out of bounds.
+        ConfigError: The file is missing or cannot be read, a key is unknown, a value out of bounds.
     """
-    tables = read_tables(
-        Path(path), overrides, "Everything the daemon does is said there.", "configs/d5_memory_z.toml",
-        "configs/reference.toml",
-    )  # fmt: skip
-    config = validated(Config, tables, "")
+    path = Path(path)
+    if path.suffix in DECODER_FILE_SUFFIXES:
+        tables = tables_of_decoder_file(path)
+    else:
+        tables = read_toml(
+            path, "Everything the daemon does is said there.", "configs/d5_memory_z.toml", "configs/reference.toml"
+        )
+    config = validated(Config, completed(tables, overrides, path), "")
     for patch in config.patch:
         config.tables_of(patch)
     return config

@@ -12,10 +12,12 @@ from rtqec.config.table import NonNegative, Positive, PositiveTime, Table
 class SourceTable(Table):
     """`[source]` (firmware_sim): where the simulated controller's rounds come from."""
 
-    kind: Literal["simulated", "recorded", "b8"] = "simulated"
+    kind: Literal["simulated", "recorded", "b8", "syndromes", "cudaq"] = "simulated"
     folder: str | None = None
     detection_events: str | None = None
     observables: str | None = None
+    syndromes: str | None = None
+    program: str | None = None
     shots: Positive = 1000
     rounds: Positive | None = None
     seed: NonNegative = 1
@@ -31,6 +33,10 @@ class SourceTable(Table):
             raise ValueError('kind = "recorded" needs folder, a recorded experiment in Google\'s layout')
         if self.kind == "b8" and self.detection_events is None:
             raise ValueError('kind = "b8" needs detection_events, a b8 file of shots')
+        if self.kind == "syndromes" and self.syndromes is None:
+            raise ValueError('kind = "syndromes" needs syndromes, a syndrome file of CUDA-Q')
+        if self.kind == "cudaq" and self.program is None:
+            raise ValueError('kind = "cudaq" needs program, a Python file that defines EXPERIMENT')
         return self
 
 

@@ -51,16 +51,28 @@ def read_tables(path: Path, overrides: Iterable[str], says: str, example: str, r
     """A TOML file as tables, with overrides and its own folder.
 
     Args:
-        path: The file.
-        overrides: `table.key=value` pairs; the value is TOML, or a bare string.
-        says: What the file is for, a sentence for the message.
-        example, reference: Files that a message may name: one to begin with, and the one that shows every key.
+        path, says, example, reference: See `read_toml`.
+        overrides: See `completed`.
 
     Raises:
         ConfigError: The file is missing or no TOML, or an override is none.
     """
+    return completed(read_toml(path, says, example, reference), overrides, path)
+
+
+def read_toml(path: Path, says: str, example: str, reference: str) -> dict[str, Any]:
+    """A TOML file as tables.
+
+    Args:
+        path: The file.
+        says: What the file is for, a sentence for the message.
+        example, reference: Files that a message may name: one to begin with, and the one that shows every key.
+
+    Raises:
+        ConfigError: The file is missing or no TOML.
+    """
     try:
-        tables = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(
             f"configuration {path}", f"cannot be read: {error.strerror}.", says,
@@ -71,6 +83,19 @@ def read_tables(path: Path, overrides: Iterable[str], says: str, example: str, r
             f"configuration {path}", f"is not TOML: {error}.", "Nothing can be read from it.",
             f"Correct that line; {reference} shows every key.",
         ) from error  # fmt: skip
+
+
+def completed(tables: dict[str, Any], overrides: Iterable[str], path: Path) -> dict[str, Any]:
+    """The tables of a file with overrides, and with the folder that its paths are relative to.
+
+    Args:
+        tables: As read; changed by overrides.
+        overrides: `table.key=value` pairs; the value is TOML, or a bare string.
+        path: The file.
+
+    Raises:
+        ConfigError: An override is none.
+    """
     for override in overrides:
         apply_override(tables, override)
     return tables | {"folder": str(path.parent)}

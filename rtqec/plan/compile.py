@@ -193,9 +193,7 @@ def compile_plan(config: Config, patch: PatchTable) -> Plan:
     """
     table, window = config.tables_of(patch)
     source = ExperimentSource(config, table)
-    if source.endless:
-        return _compile_endless(table, window, config.ladder, source)
-    return compile_experiment(table, window, config.ladder, source.as_written())
+    return (_compile_endless if source.endless else _compile_finite)(source.table, window, config.ladder, source)
 
 
 def compile_plans(config: Config) -> list[Plan]:
@@ -266,16 +264,8 @@ def _derive(table: PlanTable, experiment: Experiment) -> _Derived:
     return _Derived(experiment, rounds, errors, layers)
 
 
-def compile_experiment(table: PlanTable, window: WindowTable, ladder: LadderTable, experiment: Experiment) -> Plan:
-    """Derive the plan of finite shots of an experiment.
-
-    Args:
-        table: How it is read and matched; where it comes from is not looked at.
-
-    Raises:
-        ConfigError: It cannot be streamed; the message names key, value, reason, remedy.
-    """
-    derived = _derive(table, experiment)
+def _compile_finite(table: PlanTable, window: WindowTable, ladder: LadderTable, source: ExperimentSource) -> Plan:
+    derived = _derive(table, source.as_written())
     num_rounds = derived.rounds.num_rounds
     distance = _distance(table, derived.experiment)
     if num_rounds > window.rounds:

@@ -8,6 +8,8 @@ from functools import cached_property
 import stim
 
 from rtqec.config import ENDLESS, Config, PlanTable
+from rtqec.cudaq.decoder_file import load_decoder_file
+from rtqec.cudaq.decoder_model import make_decoder
 from rtqec.errors import PlanError
 from rtqec.plan.frames import with_other_frame
 from rtqec.plan.rounds import round_map
@@ -31,13 +33,19 @@ class Experiment:
 
 
 class ExperimentSource:
-    """Makes the experiment of a `[plan]` table, as written or with another number of rounds."""
+    """Makes the experiment of a `[plan]` table, as written or with another number of rounds.
+
+    Attributes:
+        table: The table; of a decoder file of CUDA-Q, with what that says of rounds.
+    """
 
     def __init__(self, config: Config, table: PlanTable) -> None:
         self.table = table
         self.endless = table.rounds == ENDLESS
         self._dem = _read_dem(config, table.dem) if table.dem else None
         self._circuit = _read_circuit(config, "[plan] circuit", table.circuit) if table.circuit else None
+        if table.cudaq:
+            self._read_decoder(config, table, table.cudaq)
         self._other = None
         if table.frames == "both" and table.circuit:
             self._other = _other_basis_file(config, table)
@@ -47,6 +55,21 @@ class ExperimentSource:
                 "The other observable's edges are computed from the circuit; a given DEM does not have them.",
                 "Remove dem, so that the circuit's own noise is used.",
             )  # fmt: skip
+
+    def _read_decoder(self, config: Config, table: PlanTable, written: str) -> None:
+        """Take model, folding and rounds from a decoder file of CUDA-Q."""
+        entry = load_decoder_file(config.path("[plan] cudaq", written)).entry(table.cudaq_decoder)
+        asked = table.measurements_per_round
+        decoder = make_decoder(entry, table.time_coordinate, None if asked == "auto" else asked).in_rounds
+        assert decoder.block_widths is not None
+        self._dem, self._circuit = decoder.dem, decoder.folding_circuit
+        only_time = all(len(place) == 1 for place in decoder.dem.get_detector_coordinates().values())
+        self.table = table.model_copy(
+            update={
+                "measurements_per_round": list(decoder.block_widths),
+                "time_coordinate": 0 if only_time else table.time_coordinate,
+            }
+        )
 
     @property
     def stretchable(self) -> bool:

@@ -48,7 +48,7 @@ def lanes_to_swap(old: Config, new: Config, lanes: list[LaneKeeper]) -> list[Lan
     tables = {patch.id: new.tables_of(patch) for patch in new.patch}
     changed = {patch.id for patch in old.patch if old.tables_of(patch) != tables[patch.id]}
     # A file may have another content under the same name: then all patches that read it are compiled anew.
-    from_files = {p for p, (plan, _) in tables.items() if plan.circuit is not None or plan.dem is not None}
+    from_files = {p for p, (plan, _) in tables.items() if (plan.circuit, plan.dem, plan.cudaq) != (None, None, None)}
     found = [lane for lane in lanes if (changed | from_files) & {patch.id for patch in lane.config.patch}]
     if not found:
         raise SwapRefusedError(
