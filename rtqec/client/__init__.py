@@ -8,10 +8,11 @@ decodes.
 from rtqec.client.asynchronous import AsyncClient, AsyncPatch
 from rtqec.client.blocking import Client, Patch
 from rtqec.client.control import Frame, LaneStatus, PatchStatus, RefusedError, Status
-from rtqec.client.cudaq_frames import CudaqStatus, CudaqStatusError
+from rtqec.client.conversation import CudaqStatusError
 from rtqec.client.cudaq_udp import AsyncCudaqClient, CudaqClient
 from rtqec.client.keys import Keys
 from rtqec.client.messages import Correction, RoundsEncoder
+from rtqec.cudaq.frames import Status as CudaqStatus
 
 __all__ = [
     "AsyncClient", "AsyncCudaqClient", "AsyncPatch", "Client", "Correction", "CudaqClient", "CudaqStatus",

@@ -14,7 +14,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rtqec.client.cudaq_frames import SLOT_BYTES, Conversation, CudaqResponse
+from rtqec.client.conversation import Conversation
+from rtqec.cudaq.frames import SLOT_BYTES, Response
 from rtqec.errors import NoPeerError
 
 _DATAGRAM_BYTES_MAX = 65_535
@@ -103,7 +104,7 @@ class CudaqClient:
         except ConnectionRefusedError:
             raise _nobody(self._address, self._timeout_s) from None
 
-    def _receive(self) -> CudaqResponse:
+    def _receive(self) -> Response:
         while True:
             try:
                 found = self._talk.take(self._socket.recv(_DATAGRAM_BYTES_MAX))
@@ -170,7 +171,7 @@ class AsyncCudaqClient:
         except ConnectionRefusedError:
             raise _nobody(self._address, self._timeout_s) from None
 
-    async def _receive(self) -> CudaqResponse:
+    async def _receive(self) -> Response:
         loop = asyncio.get_running_loop()
         while True:
             try:

@@ -76,9 +76,9 @@ class Status(IntEnum):
 
 
 class Response(NamedTuple):
-    """An answer. `result`: `result_len` bytes, without the padding."""
+    """An answer. `status`: a `Status`, or what another server has beside them; `result`: without the padding."""
 
-    status: Status
+    status: int
     request_id: int
     ptp_timestamp: int
     result: bytes
@@ -131,7 +131,7 @@ def read_response(datagram: bytes) -> Response:
     result = datagram[RESPONSE.itemsize : RESPONSE.itemsize + int(header["result_len"])]
     if header["magic"] != RESPONSE_MAGIC or len(result) != header["result_len"]:
         raise ValueError(f"no answer: magic {header['magic']:#x}, {header['result_len']} bytes of result announced")
-    return Response(Status(header["status"]), int(header["request_id"]), int(header["ptp_timestamp"]), result)
+    return Response(int(header["status"]), int(header["request_id"]), int(header["ptp_timestamp"]), result)
 
 
 def result_bytes(num_observables: int) -> int:

@@ -23,7 +23,7 @@ from rtqec.client import (
     RoundsEncoder,
 )
 from rtqec.client.control import frame_of, place_of, status_of, unpack
-from rtqec.client.cudaq_frames import Conversation, enqueue_request, get_request, parse_response, reset_request
+from rtqec.client.conversation import Conversation
 from rtqec.client.messages import crc32c
 from rtqec.errors import NoPeerError
 from rtqec.plan import Plan
@@ -117,29 +117,6 @@ def test_answers_of_control_are_typed() -> None:
     assert (frame.shot_id, frame.value, frame.through, frame.final) == (1, 3, 8, True)
     with pytest.raises(RefusedError, match="no verb"):
         unpack(b"\x82\xa2ok\xc2\xa5error\xa7no verb")
-
-
-def test_the_worked_example() -> None:
-    """The bytes of CUDA-Q's own documentation: decoder 1, three observables, reset, request 7."""
-    request = get_request(7, 1, 3, reset=True)
-    assert request.hex(" ") == (
-        "52 51 55 43 a1 5b 2d 88 11 00 00 00 07 00 00 00 00 00 00 00 00 00 00 00 "
-        "01 00 00 00 00 00 00 00 03 00 00 00 00 00 00 00 01"
-    )
-    answer = bytes.fromhex("53515543 00000000 01000000 07000000 0000000000000000 05")
-    assert parse_response(answer).result == b"\x05"
-    assert parse_response(answer.ljust(256, b"\0")) == parse_response(answer)
-    assert enqueue_request(1, 0, [1, 0, 1, 1, 0, 0, 0, 0, 1])[24:].hex() == (
-        "00000000000000000000000000000000000000000000000009000000000000000d01"
-    )
-    assert reset_request(1, -2)[24:] == (-2).to_bytes(8, "little", signed=True)
-
-
-@pytest.mark.parametrize("datagram", [b"", bytes(24), bytes.fromhex("53515543 00000000 02000000 07000000") + bytes(9)])
-def test_what_is_no_answer_is_refused(datagram: bytes) -> None:
-    """Short, of other magic, or of a result that is not there."""
-    with pytest.raises(ValueError, match="answer"):
-        parse_response(datagram)
 
 
 def test_answers_come_in_order() -> None:

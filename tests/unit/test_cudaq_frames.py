@@ -55,6 +55,11 @@ def test_what_is_no_answer_is_refused(datagram: bytes) -> None:
         frames.read_response(datagram)
 
 
+def test_a_status_of_another_server_is_its_number() -> None:
+    """What `Status` does not name is read as it is."""
+    assert frames.read_response(RESPONSE[:4] + (100).to_bytes(4, "little") + RESPONSE[8:]).status == 100
+
+
 def test_the_ready_line() -> None:
     """The first port, the transport, then a port for each decoder: what CUDA-Q's tools look for."""
     line = frames.ready_line({3: 50003, 0: 50000})
