@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,21 +18,22 @@ from numpy.typing import NDArray
 
 from rtqec.batch import Streams
 from rtqec.commit import Commit
-from rtqec.config import CudaqTable, FeedTable, LadderTable, LaneTable, WindowTable
+from rtqec.config import CudaqTable, FeedTable, LadderTable, LaneTable
 from rtqec.cudaq.decoder import CudaqDecoder
+from rtqec.cudaq.decoder_writer import write_decoder_file
 from rtqec.cudaq.frames import Response, read_response, reset_decoder
 from rtqec.cudaq.listener import Listener
 from rtqec.cudaq.sessions import Sessions
 from rtqec.feed import Intake
 from rtqec.match import Match
 from rtqec.pipeline import Pipeline
-from rtqec.plan import Plan
+from rtqec.plan import Plan, compile_plan
 from rtqec.publish import Publish
 from rtqec.ring import Ring
 from rtqec.telemetry import TelemetryBlock
 from rtqec.window import Window
 from rtqec.windowed import WindowedDecoder
-from tests.harness import Piece
+from tests.harness import Piece, make_config
 
 OK, INVALID_DECODER, BAD_REQUEST, INTERNAL_ERROR, NOT_READY, BUSY, SYNDROMES_DROPPED = range(7)
 FUNCTIONS = {0x7ED8BE82: "enqueue", 0x882D5BA1: "get", 0x977A59CF: "reset"}
@@ -57,9 +59,18 @@ def closed_decoder() -> CudaqDecoder:
 
 
 def compiled(decoder: CudaqDecoder, commit_rounds: int = 3, buffer_rounds: int = 3) -> Plan:
-    """Its plan, without a ladder below matching: what is answered does not depend on the machine's speed."""
-    window = WindowTable(commit_rounds=commit_rounds, buffer_rounds=buffer_rounds)
-    return decoder.compile(window, LadderTable(fallbacks=[]))
+    """The plan of its decoder file, without a ladder below matching: what is answered does not depend on the machine's
+    speed.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "decoder.yml"
+        write_decoder_file(path, [decoder], with_models=True)
+        config = make_config(
+            plan={"cudaq": str(path), "distance": decoder.distance or 1},
+            window={"commit_rounds": commit_rounds, "buffer_rounds": buffer_rounds},
+            ladder={"fallbacks": []},
+        )
+        return compile_plan(config, config.patch[0])
 
 
 class LocalListener:

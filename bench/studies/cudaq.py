@@ -30,7 +30,6 @@ import stim
 from bench.provenance import RESULTS, provenance
 from rtqec.config import load_config
 from rtqec.cudaq import frames
-from rtqec.cudaq.decoder import CudaqDecoder
 from rtqec.kernels.native import compiled, now_ns, recvfrom, sendto, timespec
 from rtqec.plan import compile_plans
 from rtqec.reference import WholeShotMatcher
@@ -123,12 +122,11 @@ def measure(config: Path, sets: list[str], num_shots: int) -> dict[str, Any]:
     """One run: round trips by what is asked, and how many shots were corrected as whole-shot matching does."""
     loaded = load_config(config, sets)
     plan = compile_plans(loaded)[0]
-    decoder = CudaqDecoder.of_plan(plan)
     circuit: stim.Circuit = plan.experiment.circuit
     shots = circuit.compile_sampler(seed=SEED).sample(num_shots)
     events = circuit.compile_m2d_converter().convert(measurements=shots, append_observables=False)
     packed_events = np.packbits(events, axis=1, bitorder="little")
-    expected = WholeShotMatcher(decoder.dem, False)(packed_events)[:, 0]
+    expected = WholeShotMatcher(plan.experiment.own_dem, False)(packed_events)[:, 0]
     starts = plan.rounds.block_starts.tolist()
     overrides = [part for item in sets for part in ("--set", item)]
     daemon, port = started("rtqec.cli", "run", str(config), *overrides)

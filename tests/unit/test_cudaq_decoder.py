@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import stim
 
-from rtqec.config import LadderTable, WindowTable
-from rtqec.cudaq.decoder import CudaqDecoder, rounds_of_blocks
-from rtqec.plan import compile_plan
+from rtqec.cudaq.decoder import CudaqDecoder
+from rtqec.cudaq.plan_decoder import decoder_of_plan
+from rtqec.cudaq.rounds import blocks_that_repeat, rounds_from_blocks
 from rtqec.reference import WholeShotMatcher
 from rtqec.windowed import WindowedDecoder
 from tests.cudaq import compiled, flips_of, identity_decoder
-from tests.harness import Piece, make_config, make_plan, write_circuit
+from tests.harness import Piece, make_plan
 
 TASKS = ["surface_code:rotated_memory_z", "surface_code:rotated_memory_x", "repetition_code:memory"]
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_tables_of_a_plan_say_what_stim_folds(task: str) -> None:
-    """Each detector is the XOR of the measurements that the tables name."""
+    """Each detector is the XOR of the measurements that the tables name, in the rounds and blocks of the plan."""
     plan = make_plan(plan__generated=task)
-    decoder = CudaqDecoder.of_plan(plan)
+    decoder = decoder_of_plan(plan)
     piece = Piece.of(plan)
     shots = piece.sample(50, seed=3)
     folded = np.array([shots[:, list(measurements)].sum(axis=1) % 2 for measurements in decoder.measurements_of]).T
     assert np.array_equal(folded.astype(np.bool_), piece.events(shots))
     assert decoder.num_measurements == shots.shape[1]
-    assert np.array_equal(decoder.detector_rounds, plan.rounds.detector_round)
-    # A block may end with its last measurement that any detector uses by then: the others are not waited for.
-    assert (decoder.block_stops <= plan.rounds.block_starts[1:]).all()
-    assert (decoder.block_stops > plan.rounds.block_starts[:-1]).all()
+    assert decoder.rounds == tuple(plan.rounds.detector_round.tolist())
+    assert decoder.block_widths == tuple(np.diff(plan.rounds.block_starts).tolist())
 
 
 @pytest.mark.parametrize("distance", [3, 5])
@@ -40,15 +36,17 @@ def test_tables_of_a_plan_say_what_stim_folds(task: str) -> None:
 def test_rounds_are_found_in_the_tables(task: str, distance: int) -> None:
     """Where nobody names rounds, the blocks over which detectors look back are those of the circuit."""
     plan = make_plan(plan__generated=task, plan__distance=distance, window__buffer_rounds=distance)
-    decoder = CudaqDecoder.of_plan(plan)
-    assert rounds_of_blocks(decoder.measurements_of) == decoder.rounds == tuple(plan.rounds.detector_round.tolist())
+    decoder = decoder_of_plan(plan)
+    found = rounds_from_blocks(decoder.measurements_of, blocks_that_repeat(decoder.measurements_of))
+    assert found == (decoder.rounds, decoder.block_widths)
 
 
 def test_a_plan_of_tables_decodes_as_the_one_of_the_circuit() -> None:
     """The same windows, and for every shot the same corrections, whether rounds are named or found."""
     plan = make_plan(ladder__fallbacks=())
-    decoder = CudaqDecoder.of_plan(plan)
-    found = CudaqDecoder(decoder.dem, decoder.measurements_of, decoder.num_observables)
+    decoder = decoder_of_plan(plan)
+    model = stim.DetectorErrorModel("".join(f"{step}\n" for step in decoder.dem if step.type != "detector"))
+    found = CudaqDecoder(model, decoder.measurements_of, decoder.num_observables)
     shots = Piece.of(plan).sample(40, seed=5)
     for tables in (decoder, found):
         other = compiled(tables)
@@ -79,34 +77,3 @@ def test_random_tables_are_decoded_as_a_whole() -> None:
     events = np.array([shots[:, list(measurements)].sum(axis=1) % 2 for measurements in tables]).T.astype(np.bool_)
     expected = WholeShotMatcher(dem, False)(np.packbits(events, axis=1, bitorder="little"))
     assert np.array_equal(WindowedDecoder(plan)(Piece.of(plan).layers_b8(shots)), expected)
-
-
-def test_a_round_without_measurements_of_its_own_joins_the_one_before() -> None:
-    """Rounds 0 to 3 of which 2 brings nothing new: three blocks."""
-    dem = stim.DetectorErrorModel("error(0.1) D0 D1\nerror(0.1) D1 D2\nerror(0.1) D2 D3\nerror(0.1) D3 L0")
-    decoder = CudaqDecoder(dem, ((0, 1), (1, 3), (0, 2), (3, 5)), 1, rounds=(0, 1, 2, 3))
-    assert decoder.block_widths == [2, 2, 2]
-    assert decoder.detector_rounds.tolist() == [0, 1, 1, 2]
-    assert decoder.compile(WindowTable(commit_rounds=2, buffer_rounds=2), LadderTable()).num_rounds == 3
-
-
-def test_endless_plans_have_no_tables() -> None:
-    """A stream without an end has no last measurement."""
-    with pytest.raises(ValueError, match="endless"):
-        CudaqDecoder.of_plan(make_plan(plan__rounds="endless"))
-
-
-def test_constants_have_no_tables(tmp_path: Path) -> None:
-    """CUDA-Q's tables are XORs of measurements alone: a detector that reads 1 without noise cannot be said."""
-    path = write_circuit(tmp_path, """
-        X_ERROR(0.1) 0 1
-        M !0
-        DETECTOR(0) rec[-1]
-        M 1
-        DETECTOR(1) rec[-1]
-        OBSERVABLE_INCLUDE(0) rec[-1]
-    """)  # fmt: skip
-    config = make_config(plan={"circuit": path, "distance": 1, "measurements_per_round": [1, 1]})
-    plan = compile_plan(config, config.patch[0])
-    with pytest.raises(ValueError, match="round 0 is not folded by XOR"):
-        CudaqDecoder.of_plan(plan)
