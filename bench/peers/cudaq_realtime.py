@@ -18,6 +18,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import stim
 from numba import types
+from numpy.typing import NDArray
 
 from bench.peers.cudaq_decoders import MERGED, PACKAGE, library, sliding_options
 from bench.peers.graph import task_edges
@@ -66,6 +67,26 @@ def play_shots(bits: Any, starts: Any, flips: Any, reaction_ns: Any, spec: Any) 
         _enqueue(0, at + starts[num_rounds - 1], starts[num_rounds] - starts[num_rounds - 1], 0)
         _get(0, flips.ctypes.data + shot * flips.shape[1], flips.shape[1], 0)
         reaction_ns[shot] = now_ns(spec) - handed_ns
+        _reset(0)
+
+
+@compiled
+def time_calls(bits: Any, starts: Any, flips: Any, calls_ns: Any, spec: Any) -> Any:
+    """As `play_shots`, with a clock around every call.
+
+    Args:
+        calls_ns: int64, shape (num_shots, num_rounds + 1): of each round's `enqueue`, then of `get`; filled.
+    """
+    num_rounds = len(starts) - 1
+    for shot in range(len(bits)):
+        at = bits.ctypes.data + shot * bits.shape[1]
+        for t in range(num_rounds):
+            began_ns = now_ns(spec)
+            _enqueue(0, at + starts[t], starts[t + 1] - starts[t], 0)
+            calls_ns[shot, t] = now_ns(spec) - began_ns
+        began_ns = now_ns(spec)
+        _get(0, flips.ctypes.data + shot * flips.shape[1], flips.shape[1], 0)
+        calls_ns[shot, num_rounds] = now_ns(spec) - began_ns
         _reset(0)
 
 
@@ -120,20 +141,46 @@ class _Realtime(Peer):
         self._config.decoder_custom_args = {"error_rate_vec": edges.probabilities.tolist()} | options
 
     def decode(self, shots: Shots) -> Decoded:
-        """See `Peer.decode`. The library has one set of decoders per process: it is told anew which."""
-        every = library.multi_decoder_config()
-        every.decoders = [self._config]
-        status = library.configure_decoders(every)
-        if status != 0:
-            raise CannotDecodeError(f"cudaq-qec refuses the configuration: status {status}")
-        bits = np.ascontiguousarray(shots.measurements ^ self._reference).view(np.uint8)
-        flips = np.zeros((len(shots), self._num_observables), np.uint8)
+        """See `Peer.decode`."""
+        self._configure()
+        bits, flips = self._laid_out(shots.measurements)
         reaction, spec, watch = np.zeros(len(shots), np.int64), timespec(), Watch(self.threads)
         play_shots(bits[:0], self._starts, flips[:0], reaction[:0], spec)
         with watch:
             play_shots(bits, self._starts, flips, reaction, spec)
         library.finalize_decoders()
         return Decoded(flips.astype(np.bool_), watch.cpu_ns, watch.wall_ns, reaction, door_ns())
+
+    def time_calls(self, measurements: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Decode shots, bool, shape (num_shots, num_measurements), with a clock around every call.
+
+        Returns:
+            Observable flips, bool, shape (num_shots, num_observables); ns of each round's `enqueue` and then of `get`,
+            int64, shape (num_shots, num_rounds + 1).
+
+        Raises:
+            CannotDecodeError: The library refuses the decoder.
+        """
+        self._configure()
+        bits, flips = self._laid_out(measurements)
+        calls_ns, spec = np.zeros((len(bits), len(self._starts)), np.int64), timespec()
+        time_calls(bits[:0], self._starts, flips[:0], calls_ns[:0], spec)
+        time_calls(bits, self._starts, flips, calls_ns, spec)
+        library.finalize_decoders()
+        return flips.astype(np.bool_), calls_ns
+
+    def _configure(self) -> None:
+        """The library has one set of decoders per process: it is told anew which."""
+        every = library.multi_decoder_config()
+        every.decoders = [self._config]
+        status = library.configure_decoders(every)
+        if status != 0:
+            raise CannotDecodeError(f"cudaq-qec refuses the configuration: status {status}")
+
+    def _laid_out(self, measurements: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Shots as the library takes them, and room for what it makes of them."""
+        bits = np.ascontiguousarray(measurements ^ self._reference).view(np.uint8)
+        return bits, np.zeros((len(bits), self._num_observables), np.uint8)
 
 
 class RealtimeMatching(_Realtime):

@@ -5,6 +5,9 @@ After each shot the same datagrams go to a bare echo: a compiled loop of `recvfr
 echo is the floor: what the kernel takes to carry a request and its answer between two processes. Of both, the first
 request after the change of process is not counted: it finds everything cold.
 
+Where cudaq-qec is installed (3 GB, by hand), the same shots then go through its own real-time path: calls within one
+process, hence without sockets, one per round; the last one matches the whole shot.
+
     python -m bench.studies.cudaq --shots 5000
 
 With `--set lane.spin_us=50`, on cores of their own, neither of the two sleeps.
@@ -21,12 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import stim
 
+from bench.peers.peer import Task
 from bench.provenance import RESULTS, provenance
 from rtqec.config import load_config
 from rtqec.cudaq import frames
@@ -158,8 +163,32 @@ def measure(config: Path, sets: list[str], num_shots: int) -> dict[str, Any]:
     for process in (daemon, floor):
         process.communicate(timeout=60)
     assert min(min(found) for found in times.values()) > 0, "a datagram was lost"
-    return {"shots": num_shots, "equal_to_whole_shot_matching": int(equal)} | {
-        name: percentiles(found[len(found) // 20 :]) for name, found in times.items()
+    result: dict[str, Any] = {"shots": num_shots, "equal_to_whole_shot_matching": int(equal)}
+    result |= {name: percentiles(found[len(found) // 20 :]) for name, found in times.items()}
+    task = Task(loaded, plan, plan.experiment, plan.rounds, plan.rounds.num_rounds, stream=False)
+    return result | {"cudaq_qec_in_process": in_process(task, shots, expected)}
+
+
+def in_process(task: Task, shots: np.ndarray, expected: np.ndarray) -> dict[str, Any] | None:
+    """What the same calls take through cudaq-qec's own path, without sockets; None where it is not installed.
+
+    Args:
+        task: The experiment.
+        shots: bool, shape (num_shots, num_measurements).
+        expected: bool, shape (num_shots,): what whole-shot matching says.
+    """
+    try:
+        from bench.peers.cudaq_realtime import PACKAGE, RealtimeMatching
+    except ImportError:
+        return None
+    flips, calls_ns = RealtimeMatching(task).time_calls(shots)
+    counted = calls_ns[len(calls_ns) // 20 :]
+    # The first round of a shot is left out, as it is above.
+    parts = {"enqueue": counted[:, 1:-2], "enqueue_last": counted[:, -2], "get_corrections": counted[:, -1]}
+    return {
+        "version": metadata.version(PACKAGE),
+        "equal_to_whole_shot_matching": int((flips[:, 0] == expected).sum()),
+        **{name: percentiles(found.ravel().tolist()) for name, found in parts.items()},
     }
 
 
