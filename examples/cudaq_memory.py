@@ -6,6 +6,7 @@ Needs CUDA-Q (pip install 'rtqec[cudaq]', 3 GB) and no GPU:  CUDAQ_LOG_LEVEL=err
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,9 +16,8 @@ import cudaq
 import numpy as np
 
 from firmware_sim.cudaq_source import KernelExperiment
-from rtqec.client import Client
+from rtqec.client import CudaqClient
 from rtqec.cudaq.decoder_writer import write_decoder_file
-from rtqec.errors import NoPeerError
 
 SHOTS = 500
 
@@ -51,27 +51,34 @@ EXPERIMENT = KernelExperiment(memory, (5, 20, 0.03))
 
 
 def main() -> None:
-    """Write a decoder file, run a daemon with it, and let it decode noisy shots."""
+    """Write a decoder file, run a daemon with it, and let it decode noisy shots as a CUDA-Q program would."""
     folder = Path(tempfile.mkdtemp(prefix="rtqec"))
     decoder = EXPERIMENT.decoder
     write_decoder_file(folder / "memory.yml", [decoder])
-    sets = [f"{table}.endpoint=ipc://{folder}/{table}" for table in ("feed", "publish", "control")]
-    sets += [f"service.runtime_dir={folder}", f"service.state_dir={folder}", "log.level=warning"]
-    options = [option for item in sets for option in ("--set", item)]
-    daemon = subprocess.Popen([sys.executable, "-m", "rtqec.cli", "run", str(folder / "memory.yml"), *options])
+    sets = [f"control.endpoint=ipc://{folder}/control", f"service.runtime_dir={folder}", f"service.state_dir={folder}"]
+    options = [option for item in (*sets, "log.level=warning") for option in ("--set", item)]
+    command = [sys.executable, "-m", "rtqec.cli", "run", str(folder / "memory.yml"), *options]
+    daemon = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         measurements, flips = EXPERIMENT.sample(SHOTS, seed=1)
-        with Client(f"ipc://{folder}/control", timeout_s=120) as client:
-            patch = client.open(0)
-            stops = np.cumsum(decoder.block_widths)[:-1]
-            corrections = [patch.decode(np.split(shot, stops)).frame_bits for shot in measurements]
+        ready = re.search(r"READY port=(\d+)", daemon.stdout.readline())
+        if ready is None:
+            sys.exit("the daemon ended; its message is above")
+        stops = np.cumsum(decoder.block_widths)[:-1]
+        with CudaqClient(("127.0.0.1", int(ready[1])), num_observables=decoder.num_observables) as client:
+            corrections = [decode(client, np.split(shot, stops)) for shot in measurements]
         wrong = (np.array(corrections) != flips).any(axis=1)
         print(f"{SHOTS} shots: {flips.any(axis=1).sum()} would have flipped, {wrong.sum()} are wrong after correction")
-    except NoPeerError as error:
-        sys.exit(str(error))
     finally:
         daemon.terminate()
         daemon.wait()
+
+
+def decode(client: CudaqClient, rounds: list[np.ndarray]) -> np.ndarray:
+    """Send each round as it is measured; then ask."""
+    for bits in rounds:
+        client.enqueue(bits)
+    return client.get_corrections()
 
 
 if __name__ == "__main__":

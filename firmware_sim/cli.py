@@ -27,7 +27,7 @@ from firmware_sim.summary import print_report
 from rtqec.client import CudaqClient
 from rtqec.config import Config, load_config, with_faults
 from rtqec.cudaq.syndromes import read_syndromes
-from rtqec.errors import ExitCode, RtqecError
+from rtqec.errors import ConfigError, ExitCode, RtqecError
 from rtqec.plan import compile_plans
 from rtqec.telemetry import TelemetryBlock, telemetry_path
 
@@ -118,7 +118,7 @@ def chaos(
     """Let everything go wrong around a daemon, and check every correction to the bit. Exit 1 where one is not right."""
     # A lane that is paused here must not be taken for one that hangs.
     overrides = ["log.level=warning", "service.lane_timeout_ms=10000", *(set_ or [])]
-    loaded = load_config(config, overrides)
+    loaded = _load(config, overrides)
     console = Console(stderr=True, soft_wrap=True)
 
     def say(episode: dict[str, Any]) -> None:
@@ -153,9 +153,21 @@ def replay_cudaq(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _load(path: Path, overrides: list[str], faults: list[str] | None) -> Config:
-    """The configuration with the faults of the command line."""
-    return with_faults(load_config(path, overrides), [fault_from_text(text) for text in faults or []])
+def _load(path: Path, overrides: list[str], faults: list[str] | None = None) -> Config:
+    """The configuration with the faults of the command line.
+
+    Raises:
+        ConfigError: Something is wrong in it, or its daemon takes no rounds.
+    """
+    config = with_faults(load_config(path, overrides), [fault_from_text(text) for text in faults or []])
+    if config.listen.cudaq is not None:
+        raise ConfigError(
+            "[listen.cudaq]", "is what the daemon of this configuration listens to; firmware-sim sends over ZeroMQ.",
+            "Over CUDA-Q's wire a program asks for the corrections of shots; those of windows are not sent.",
+            "Play shots with firmware-sim replay-cudaq, or give [feed] and [publish] an endpoint each instead. A "
+            "decoder file listens so by itself: name it in a configuration, [plan] cudaq.",
+        )  # fmt: skip
+    return config
 
 
 def _overrides(shots: int | None, rounds: int | None, period_us: float | None, set_: list[str] | None) -> list[str]:

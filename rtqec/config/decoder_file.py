@@ -9,11 +9,11 @@ DECODER_FILE_SUFFIXES = (".yml", ".yaml")
 ROUND_PERIOD_US = 100.0
 """Such a file says nothing of time. The playback of CUDA-Q's FPGA sends a window every 120 us, and a window of its
 tests is a few rounds; who has a faster source sets [feed] round_period_us."""
-_ENDPOINTS = "ipc://${XDG_RUNTIME_DIR:-/tmp}/rtqec-cudaq"
+_CONTROL = "ipc://${XDG_RUNTIME_DIR:-/tmp}/rtqec-cudaq-control.ipc"
 
 
 def tables_of_decoder_file(path: Path) -> dict[str, Any]:
-    """The tables of a configuration with one patch for each decoder of a file.
+    """The tables of a configuration with one patch for each decoder of a file, over UDP as CUDA-Q's server has them.
 
     Windows commit and look ahead by the distance of the code, or by the longest error where that is more.
 
@@ -27,7 +27,8 @@ def tables_of_decoder_file(path: Path) -> dict[str, Any]:
     from rtqec.cudaq.decoder_file import load_decoder_file
     from rtqec.cudaq.decoder_model import make_decoder
 
-    entries = load_decoder_file(path).decoders
+    file = load_decoder_file(path)
+    entries = file.decoders
     decoders = [make_decoder(entry) for entry in entries]
     distances = [decoder.distance or 1 for decoder in decoders]
     sizes = [max(distance, decoder.span) for distance, decoder in zip(distances, decoders, strict=True)]
@@ -42,15 +43,15 @@ def tables_of_decoder_file(path: Path) -> dict[str, Any]:
     return {
         "plan": {"cudaq": path.name, "distance": distances[0]},
         "window": windows[0],
-        **_doors(),
-        "control": {"endpoint": f"{_ENDPOINTS}-control.ipc"},
+        **_doors(file.transport.port, file.transport.slot_bytes),
+        "control": {"endpoint": _CONTROL},
         "patch": patches,
     }
 
 
-def _doors() -> dict[str, Any]:
-    """Where rounds come from and corrections go to."""
+def _doors(port: int, slot_bytes: int) -> dict[str, Any]:
+    """Where measurements come from and corrections are asked for."""
     return {
-        "feed": {"endpoint": f"{_ENDPOINTS}-rounds.ipc", "round_period_us": ROUND_PERIOD_US},
-        "publish": {"endpoint": f"{_ENDPOINTS}-corrections.ipc"},
+        "feed": {"round_period_us": ROUND_PERIOD_US},
+        "listen": {"cudaq": {"port": port, "slot_bytes": slot_bytes}},
     }

@@ -21,7 +21,7 @@ from rtqec.config.decoding import (
     VerifyTable,
     WindowTable,
 )
-from rtqec.config.listen import PORT_MAX, ListenTable
+from rtqec.config.listen import ListenTable
 from rtqec.config.service import (
     AuditTable,
     ClientTable,
@@ -34,6 +34,7 @@ from rtqec.config.service import (
 )
 from rtqec.config.simulator import FaultTable, PaceTable, SinkTable, SourceTable
 from rtqec.config.table import Table, completed, expand_variables, read_toml, validated
+from rtqec.cudaq.frames import PORT_MAX
 from rtqec.errors import ConfigError
 
 LANE_PLACE = "{lane}"

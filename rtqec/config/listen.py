@@ -8,9 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from rtqec.config.table import Table
-from rtqec.cudaq.frames import SLOT_BYTES, SLOT_BYTES_MAX, SLOT_BYTES_MIN
-
-PORT_MAX = 65535
+from rtqec.cudaq.frames import PORT_MAX, SLOT_BYTES, SLOT_BYTES_MAX, SLOT_BYTES_MIN
 
 
 class CudaqTable(Table):

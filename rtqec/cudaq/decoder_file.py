@@ -19,6 +19,7 @@ from typing import Any
 import jsonschema
 import yaml
 
+from rtqec.cudaq.frames import PORT_MAX, SLOT_BYTES, SLOT_BYTES_MAX, SLOT_BYTES_MIN
 from rtqec.cudaq.model import MERGE_STRATEGIES, MERGED_INDEPENDENTLY
 from rtqec.errors import ConfigError
 
@@ -33,6 +34,12 @@ _PLAIN_ITEMS: dict[str, tuple[set[type], float]] = {
 }
 """Schemas of the items of long lists, their types and their least value."""
 _MATRICES = ("H_sparse", "O_sparse", "block_size", "syndrome_size")
+_UDP_ARGUMENTS = {
+    "--port": ("port", 0, PORT_MAX),
+    "--num-slots": ("num_slots", 1, 1 << 20),
+    "--slot-size": ("slot_bytes", SLOT_BYTES_MIN, SLOT_BYTES_MAX),
+}
+"""Arguments of the provider udp: what they set, and their bounds."""
 _Yaml = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's, where PyYAML was built with it: ten times as fast."""
 
@@ -71,17 +78,17 @@ class DecoderEntry:
 
 @dataclass(frozen=True)
 class Transport:
-    """Where the decoding server of a file listens.
+    """Where the decoding server of a file listens: UDP, by default as CUDA-Q's own provider.
 
     Attributes:
-        port: Of UDP; None where the file names none.
-        num_slots: Requests that it holds.
+        port: Of decoder 0; 0 for one that is free.
+        num_slots: Requests that CUDA-Q's server holds. Ours has the kernel's buffer, which is larger.
         slot_bytes: Largest datagram.
     """
 
-    port: int | None = None
+    port: int = 0
     num_slots: int = 8
-    slot_bytes: int = 256
+    slot_bytes: int = SLOT_BYTES
 
 
 @dataclass(frozen=True)
@@ -243,18 +250,20 @@ def _transport(where: str, table: dict[str, Any]) -> Transport:
             f"{where}: transport.provider", f"is {provider!r}; rtqec has udp.",
             "The others need RDMA hardware or a library that is loaded into the server.", "Set provider: udp.",
         )  # fmt: skip
-    names = {"--port": "port", "--num-slots": "num_slots", "--slot-size": "slot_bytes"}
     found: dict[str, int] = {}
     for argument in table.get("args", []):
         name, _, value = argument.partition("=")
         if name in ("--pinned-rings", "--unified"):
             continue  # How CUDA-Q's own server divides its work.
-        if name not in names or not value.isascii() or not value.isdigit() or len(value) > 9:
+        key, least, most = _UDP_ARGUMENTS.get(name, ("", 0, -1))
+        number = int(value) if value.isascii() and value.isdigit() and len(value) <= 9 else -1
+        if not least <= number <= most:
+            takes = ", ".join(f"{known}={a}..{b}" for known, (_, a, b) in _UDP_ARGUMENTS.items())
             raise ConfigError(
-                f"{where}: transport.args", f"has {argument!r}; udp takes {'=N, '.join(names)}=N.",
+                f"{where}: transport.args", f"has {argument!r}; udp takes {takes}.",
                 "A port that is misread would leave programs without an answer.", "Correct or remove it.",
             )  # fmt: skip
-        found[names[name]] = int(value)
+        found[key] = number
     return Transport(**found)
 
 

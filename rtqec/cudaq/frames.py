@@ -43,6 +43,7 @@ BITS_OFFSET = HEADER_BYTES + ENQUEUE.itemsize
 """Where the bits of `enqueue_syndromes` begin."""
 SLOT_BYTES = 256
 """CUDA-Q's default."""
+PORT_MAX = 65535
 SLOT_BYTES_MIN, SLOT_BYTES_MAX = 64, 65507
 """Room for the arguments of any function and a word of observables; the most that a datagram over IPv4 carries."""
 BITS_MAX = 1 << 20

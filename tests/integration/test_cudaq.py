@@ -8,62 +8,46 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pymatching
 import pytest
-import stim
 from numpy.typing import NDArray
 
 from rtqec.config import load_config
 from rtqec.cudaq import frames
-from rtqec.cudaq.decoder import CudaqDecoder
 from rtqec.cudaq.frames import Response, Status, read_response
+from rtqec.cudaq.syndromes import read_syndromes
 from rtqec.service.ask import ask
-from tests.cudaq import identity_decoder
-from tests.integration.conftest import WAIT_S, command, service_file, short_folder, wait_for
+from tests.decoder_files import SMOKE, flat, measurements_of, memory, recorded_folder, shots, write_file
+from tests.integration.conftest import WAIT_S, command, service_file, wait_for
+from tests.unit.test_cudaq_frames import REQUEST, RESPONSE
 
 DEPLOYMENT = """
-[plan]
-circuit = "0.stim"
-dem = "0.dem"
-distance = 3
-measurements_per_round = {widths[0]}
-
-[window]
-commit_rounds = 3
-buffer_rounds = 3
-
-[feed]
-round_period_us = 40
-
-[deadline]
-budget_us = 1e9
-
-[listen.cudaq]
-slot_bytes = 256
-
-[lane]
-count = {lanes}
-
-[control]
-endpoint = "ipc://{folder}/control"
-
-[service]
-runtime_dir = "{folder}/rtqec"
-state_dir = "{folder}/state"
-
-[[patch]]
-id = 0
+plan = {{ cudaq = "decoders.yml", distance = 3 }}
+window = {{ commit_rounds = 3, buffer_rounds = 3 }}
+feed = {{ round_period_us = 40 }}
+deadline = {{ budget_us = 1e9 }}
+listen = {{ cudaq = {{ slot_bytes = 256 }} }}
+lane = {{ count = {lanes} }}
+control = {{ endpoint = "ipc://{folder}/control" }}
+patch = [{patches}]
 """
-ANOTHER = """
-[[patch]]
-id = {k}
-plan = {{ circuit = "{k}.stim", dem = "{k}.dem", distance = 1, measurements_per_round = {widths} }}
-"""
+AT_LEISURE = ("listen.cudaq.port=0", "deadline.budget_us=1e9")
+"""Of a decoder file as it is: any free port, and no step down where the machine is slow."""
+
+
+def deployment(folder: Path, *tables: dict[str, Any], lanes: int = 1) -> Path:
+    """A configuration with a decoder file."""
+    write_file(folder, *tables)
+    patches = ", ".join(f"{{ id = {k}, plan = {{ cudaq_decoder = {k} }} }}" for k in range(len(tables)))
+    path = folder / "cudaq.toml"
+    path.write_text(DEPLOYMENT.format(folder=folder, lanes=lanes, patches=patches))
+    return path
 
 
 class Program:
@@ -99,28 +83,28 @@ class Program:
 
 
 class Daemon:
-    """`rtqec run` with `[listen.cudaq]`, started by what it prints."""
+    """`rtqec run` of a configuration or of a decoder file, started by what it prints.
 
-    def __init__(self, folder: Path, *decoders: CudaqDecoder, lanes: int = 1) -> None:
-        for k, decoder in enumerate(decoders):
-            (folder / f"{k}.stim").write_text(str(decoder.circuit()))
-            (folder / f"{k}.dem").write_text(str(decoder.model()))
-        widths = [decoder.block_widths for decoder in decoders]
-        text = DEPLOYMENT.format(folder=folder, widths=widths, lanes=lanes)
-        text += "".join(ANOTHER.format(k=k, widths=widths[k]) for k in range(1, len(decoders)))
-        self.config = folder / "cudaq.toml"
-        self.config.write_text(text)
+    Args:
+        folder: For its log.
+        config: What it runs.
+        sets: Overrides.
+    """
+
+    def __init__(self, folder: Path, config: Path, *sets: str) -> None:
+        self.config = config
         self._programs: list[Program] = []
         self._log = (folder / "log").open("w+")
+        overrides = [part for item in sets for part in ("--set", item)]
         self.process = subprocess.Popen(
-            command("rtqec", "run", str(self.config)), stdout=subprocess.PIPE, stderr=self._log, text=True
+            command("rtqec", "run", str(config), *overrides), stdout=subprocess.PIPE, stderr=self._log, text=True
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         found = re.fullmatch(r"QEC_DECODING_SERVER_READY port=(\d+) transport=udp((?: ring\d+=\d+)+)\n", line)
         assert found is not None, line + self.log()
         self.ports = {int(k): int(port) for k, port in re.findall(r"ring(\d+)=(\d+)", found[2])}
-        assert list(self.ports) == list(range(len(decoders)))
+        assert list(self.ports) == list(range(len(self.ports)))
         assert int(found[1]) == self.ports[0]
 
     def program(self, decoder: int, slot_bytes: int = 0) -> Program:
@@ -158,26 +142,20 @@ class Daemon:
         self._log.close()
 
 
+Run = Callable[..., Daemon]
+
+
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    with short_folder() as folder:
-        yield folder
+def run(runtime_dir: Path) -> Iterator[Run]:
+    """Start daemons; none is left afterwards."""
+    with ExitStack() as stack:
 
+        def start(config: Path, *sets: str) -> Daemon:
+            daemon = Daemon(runtime_dir, config, *sets)
+            stack.callback(daemon.close)
+            return daemon
 
-def surface_decoder(rounds: int) -> tuple[CudaqDecoder, stim.Circuit]:
-    """A distance-3 memory as CUDA-Q would describe it: tables, no rounds; and the circuit that samples it."""
-    circuit = stim.Circuit.generated(
-        "surface_code:rotated_memory_z", distance=3, rounds=rounds, before_measure_flip_probability=0.01,
-        before_round_data_depolarization=0.01,
-    )  # fmt: skip
-    total, tables = 0, []
-    for step in circuit.flattened():
-        if step.name in ("M", "MR"):
-            total += len(step.targets_copy())
-        elif step.name == "DETECTOR":
-            tables.append(tuple(sorted(total + target.value for target in step.targets_copy())))
-    dem = circuit.detector_error_model(decompose_errors=True)
-    return CudaqDecoder(dem, tuple(tables), 1), circuit
+        yield start
 
 
 def sliced(shot: NDArray[np.bool_], width: int, whole: int) -> list[NDArray[np.bool_]]:
@@ -185,130 +163,99 @@ def sliced(shot: NDArray[np.bool_], width: int, whole: int) -> list[NDArray[np.b
     return [*(shot[width * t : width * (t + 1)] for t in range(whole)), shot[width * whole :]]
 
 
-def test_shots_from_ready_to_the_end(folder: Path) -> None:
+def test_shots_from_ready_to_the_end(runtime_dir: Path, run: Run) -> None:
     """100 shots of a memory, 8 of three bits in another lane: as whole-shot matching decodes them; then SIGTERM."""
-    memory, circuit = surface_decoder(rounds=5)
-    shots = circuit.compile_sampler(seed=20261121).sample(100)
-    events = circuit.compile_m2d_converter().convert(measurements=shots, append_observables=False)
-    expected = pymatching.Matching.from_detector_error_model(memory.dem).decode_batch(events)
-    daemon = Daemon(folder, memory, identity_decoder(), lanes=2)
-    try:
-        unpadded, padded = daemon.program(0), daemon.program(1, slot_bytes=256)
-        found = [unpadded.decode(sliced(shot, 8, 5), 1) for shot in shots]
-        assert found == expected.astype(bool).tolist()
-        assert 5 < expected.sum() < 95
-        for number in range(8):
-            bits = np.array([number >> k & 1 for k in range(3)], np.bool_)
-            assert padded.decode([bits], 3) == bits.tolist()
-        reading = daemon.status()
-        assert reading["well"]
-        feeds = {lane["feed"] for lane in reading["lanes"]}
-        assert feeds == {f"udp://127.0.0.1:{port}" for port in daemon.ports.values()}
-        counters = {patch["id"]: patch["since_start"]["counters"] for patch in reading["patches"]}
-        assert {k: counted["shots"] for k, counted in counters.items()} == {0: 100, 1: 8}
-        assert {k: counted["answered_ok"] for k, counted in counters.items()} == {0: 700, 1: 16}
-        assert all(counted["messages_missing"] == counted["sessions_failed"] == 0 for counted in counters.values())
-        assert daemon.end() == [
-            "QEC_DECODING_SERVER_RING decoder=0 dispatched=700",
-            "QEC_DECODING_SERVER_RING decoder=1 dispatched=16",
-            "QEC_DECODING_SERVER_DISPATCHED count=716",
-        ]
-    finally:
-        daemon.close()
+    circuit = memory(3, 5)
+    model = circuit.detector_error_model(decompose_errors=True)
+    model.to_file(runtime_dir / "memory.dem")
+    table = {"id": 0, "type": "pymatching", "stim_dem_path": "memory.dem", "D_sparse": flat(measurements_of(circuit))}
+    measurements, events = shots(circuit, 100, seed=20261121)
+    expected = pymatching.Matching.from_detector_error_model(model).decode_batch(events)
+    daemon = run(deployment(runtime_dir, table, SMOKE | {"id": 1}, lanes=2))
+    unpadded, padded = daemon.program(0), daemon.program(1, slot_bytes=256)
+    found = [unpadded.decode(sliced(shot, 8, 5), 1) for shot in measurements]
+    assert found == expected.astype(bool).tolist()
+    assert 5 < expected.sum() < 95
+    for number in range(8):
+        bits = np.array([number >> k & 1 for k in range(3)], np.bool_)
+        assert padded.decode([bits], 3) == bits.tolist()
+    reading = daemon.status()
+    assert reading["well"]
+    feeds = {lane["feed"] for lane in reading["lanes"]}
+    assert feeds == {f"udp://127.0.0.1:{port}" for port in daemon.ports.values()}
+    counters = {patch["id"]: patch["since_start"]["counters"] for patch in reading["patches"]}
+    assert {k: counted["shots"] for k, counted in counters.items()} == {0: 100, 1: 8}
+    assert {k: counted["answered_ok"] for k, counted in counters.items()} == {0: 700, 1: 16}
+    assert all(counted["messages_missing"] == counted["sessions_failed"] == 0 for counted in counters.values())
+    assert daemon.end() == [
+        "QEC_DECODING_SERVER_RING decoder=0 dispatched=700",
+        "QEC_DECODING_SERVER_RING decoder=1 dispatched=16",
+        "QEC_DECODING_SERVER_DISPATCHED count=716",
+    ]
 
 
-def test_a_lane_that_dies_keeps_its_ports(folder: Path) -> None:
+def test_a_lane_that_dies_keeps_its_ports(runtime_dir: Path, run: Run) -> None:
     """Killed in a shot, a lane is back on the same port; the shot is an error until the decoder is reset.
 
     A swap of its plan is refused, with the reason.
     """
-    daemon = Daemon(folder, identity_decoder())
-    try:
-        program = daemon.program(0)
-        assert program.decode([np.array([1, 0, 1])], 3) == [True, False, True]
-        assert program.ask(frames.enqueue_syndromes, [1]).status == Status.OK
-        os.kill(daemon.status()["lanes"][0]["pids"][0], signal.SIGKILL)
-        # The socket outlives the lane: what is asked now waits in it for the next one.
-        assert program.ask(frames.get_corrections, 3).status == Status.INTERNAL_ERROR
-        assert program.ask(frames.reset_decoder).status == Status.OK
-        assert program.decode([np.array([0, 1, 1])], 3) == [False, True, True]
-        wait_for(lambda: service_file(folder)["lanes"][0]["restarts"] == 1)
-        refused = ask(load_config(daemon.config), {"verb": "swap-plan", "sets": []}, timeout_s=WAIT_S)
-        assert "the thread that receives is the one that decodes" in refused["error"]
-        daemon.end()
-    finally:
-        daemon.close()
+    daemon = run(deployment(runtime_dir, SMOKE))
+    program = daemon.program(0)
+    assert program.decode([np.array([1, 0, 1])], 3) == [True, False, True]
+    assert program.ask(frames.enqueue_syndromes, [1]).status == Status.OK
+    os.kill(daemon.status()["lanes"][0]["pids"][0], signal.SIGKILL)
+    # The socket outlives the lane: what is asked now waits in it for the next one.
+    assert program.ask(frames.get_corrections, 3).status == Status.INTERNAL_ERROR
+    assert program.ask(frames.reset_decoder).status == Status.OK
+    assert program.decode([np.array([0, 1, 1])], 3) == [False, True, True]
+    wait_for(lambda: service_file(runtime_dir)["lanes"][0]["restarts"] == 1)
+    refused = ask(load_config(daemon.config), {"verb": "swap-plan", "sets": []}, timeout_s=WAIT_S)
+    assert "the thread that receives is the one that decodes" in refused["error"]
+    daemon.end()
 
 
-@pytest.fixture
-def recorded_cudaq() -> Path:
-    """NVIDIA's recorded decoder and shots, or a skip that says so."""
-    folder = Path(os.environ.get("RTQEC_DATA", Path(__file__).parents[3] / "shared" / "data")) / "cudaq_realtime"
-    if not folder.is_dir():
-        pytest.skip(f"no {folder}: set RTQEC_DATA to the folder that holds cudaq_realtime")
-    return folder
-
-
-def rows_of(flat: list[int]) -> list[list[int]]:
-    """CUDA-Q's sparse rows: column numbers, each row ended by -1."""
-    rows: list[list[int]] = [[]]
-    for number in flat:
-        if number < 0:
-            rows.append([])
-        else:
-            rows[-1].append(number)
-    return rows[:-1]
-
-
-def recorded_decoder(path: Path) -> CudaqDecoder:
-    """The first decoder of a recorded configuration."""
-    yaml = pytest.importorskip("yaml")
-    table = yaml.safe_load(path.read_text())["decoders"][0]
-    flips: list[list[str]] = [[] for _ in range(table["block_size"])]
-    for name, rows in (("D", rows_of(table["H_sparse"])), ("L", rows_of(table["O_sparse"]))):
-        for number, columns in enumerate(rows):
-            for column in columns:
-                flips[column].append(f"{name}{number}")
-    rates = table["decoder_custom_args"]["error_rate_vec"]
-    dem = stim.DetectorErrorModel(
-        "\n".join(f"error({rate}) {' '.join(targets)}" for rate, targets in zip(rates, flips, strict=True) if targets)
-    )
-    tables = tuple(tuple(row) for row in rows_of(table["D_sparse"]))
-    return CudaqDecoder(dem, tables, len(rows_of(table["O_sparse"])))
-
-
-def recorded_shots(path: Path) -> tuple[list[list[NDArray[np.bool_]]], list[list[bool]]]:
-    """The shots of a syndrome file, round by round, and the corrections that it expects."""
-    shots: list[list[list[bool]]] = []
-    expected: list[list[bool]] = []
-    corrections = False
-    for line in path.read_text().splitlines():
-        word = line.split()[0]
-        if word == "SHOT_START":
-            shots.append([])
-        elif word == "ROUND_START":
-            shots[-1].append([])
-        elif word == "CORRECTIONS_START":
-            corrections = True
-        elif word in "01":
-            (expected.append([word == "1"]) if corrections else shots[-1][-1].append(word == "1"))
-    return [[np.array(bits) for bits in shot] for shot in shots], expected
+def test_a_decoder_file_is_served_as_it_is(runtime_dir: Path, run: Run) -> None:
+    """`rtqec run FILE.yml`: READY with a port for each decoder, the documents' worked example to the byte, SIGTERM."""
+    daemon = run(write_file(runtime_dir, SMOKE, SMOKE | {"id": 1}, transport={"provider": "udp", "args": ["--port=0"]}))
+    assert list(daemon.ports) == [0, 1]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as program:
+        program.connect(("127.0.0.1", daemon.ports[1]))
+        program.settimeout(WAIT_S)
+        program.send(frames.enqueue_syndromes(1, [1, 0, 1], request_id=6))
+        assert read_response(program.recv(1 << 16)).status == Status.OK
+        program.send(REQUEST)
+        assert program.recv(1 << 16) == frames.padded(RESPONSE)
+    assert daemon.end() == [
+        "QEC_DECODING_SERVER_RING decoder=0 dispatched=0",
+        "QEC_DECODING_SERVER_RING decoder=1 dispatched=2",
+        "QEC_DECODING_SERVER_DISPATCHED count=2",
+    ]
 
 
 @pytest.mark.recorded
-def test_recorded_shots_are_corrected_as_recorded(folder: Path, recorded_cudaq: Path) -> None:
-    """NVIDIA's 100 shots, and its three-bit configuration: every correction as they recorded it."""
-    memory = recorded_decoder(recorded_cudaq / "config_pymatching.yml")
-    smoke = recorded_decoder(recorded_cudaq / "decoding_server_config.yaml")
-    assert memory.block_widths == [8, 8, 8, 8, 9]
-    shots, expected = recorded_shots(recorded_cudaq / "syndromes_pymatching.txt")
-    daemon = Daemon(folder, memory, smoke)
-    try:
-        program, other = daemon.program(0, slot_bytes=256), daemon.program(1)
-        assert len(shots) == len(expected) == 100
-        assert [program.decode(shot, 1) for shot in shots] == expected
-        # "syndrome bit 1 set -> correction bit 1 set", as the configuration says.
-        assert other.decode([np.array([0, 1, 0])], 3) == [False, True, False]
-        daemon.end()
-    finally:
-        daemon.close()
+def test_recorded_shots_are_corrected_as_recorded(run: Run) -> None:
+    """NVIDIA's own decoder file, as it is, and the 100 shots of its syndrome file: 100 of 100 corrections as recorded,
+    to a program that fills its slots and to `firmware-sim replay-cudaq`.
+    """
+    folder = recorded_folder()
+    syndromes = read_syndromes(folder / "syndromes_pymatching.txt")
+    assert syndromes.corrections is not None
+    assert syndromes.corrections.shape == (100, 1)
+    daemon = run(folder / "config_pymatching.yml", *AT_LEISURE)
+    program = daemon.program(0, slot_bytes=256)
+    found = [program.decode(syndromes.slices(shot), 1) for shot in range(100)]
+    assert found == syndromes.corrections.tolist()
+    replay = command(
+        "firmware_sim", "replay-cudaq", str(folder / "syndromes_pymatching.txt"), "--port", str(daemon.ports[0])
+    )
+    done = subprocess.run(replay, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert (done.returncode, done.stdout) == (0, "100 of 100 corrections as recorded\n"), done.stderr
+    daemon.end()
+
+
+@pytest.mark.recorded
+def test_the_recorded_smoke_file_is_served(run: Run) -> None:
+    """NVIDIA's configuration of three bits says of itself: "syndrome bit 1 set -> correction bit 1 set"."""
+    daemon = run(recorded_folder() / "decoding_server_config.yaml", *AT_LEISURE)
+    assert daemon.program(0).decode([np.array([0, 1, 0])], 3) == [False, True, False]
+    daemon.end()

@@ -55,11 +55,18 @@ def test_the_model_is_that_of_the_same_circuit_in_stim() -> None:
     assert abs(events.mean() - sampled.mean()) < 0.003
 
 
-def test_its_samples_feed_the_daemon(tmp_path: Path, run_loop: RunLoop) -> None:
+def test_its_samples_feed_the_daemon(tmp_path: Path, runtime_dir: Path, run_loop: RunLoop) -> None:
     """`[source] kind = "cudaq"`: every correction is checked, none differs from whole-shot matching by accident."""
-    path = tmp_path / "memory.yml"
-    write_decoder_file(path, [load_program("program", PROGRAM).decoder])
-    report = run_loop(str(path), "source.kind=cudaq", f'source.program="{PROGRAM}"', "source.shots=300")
+    write_decoder_file(tmp_path / "memory.yml", [load_program("program", PROGRAM).decoder])
+    path = tmp_path / "lab.toml"
+    path.write_text(f"""
+        plan = {{ cudaq = "memory.yml", distance = 5 }}
+        window = {{ commit_rounds = 5, buffer_rounds = 5 }}
+        feed = {{ endpoint = "ipc://{runtime_dir}/rounds", round_period_us = 100.0 }}
+        publish = {{ endpoint = "ipc://{runtime_dir}/corrections" }}
+        source = {{ kind = "cudaq", program = "{PROGRAM}", shots = 300 }}
+    """)
+    report = run_loop(str(path))
     assert report["shots"] == 300
     assert report["disagreements"] <= 2
     assert report["logical_errors"] < 30  # Without correction a third would be wrong.

@@ -13,7 +13,7 @@ import stim
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtqec.config import load_config
+from rtqec.config import CudaqTable, load_config
 from rtqec.cudaq.decoder_file import Transport, load_decoder_file, parse_decoder_file
 from rtqec.cudaq.decoder_model import make_decoder
 from rtqec.cudaq.model import Column, model_of_columns
@@ -249,11 +249,33 @@ def test_what_matching_cannot_do_is_refused() -> None:
 
 
 def test_the_transport_is_read() -> None:
-    """Port, slots and their size; by default as CUDA-Q has them."""
-    assert parse_decoder_file({"decoders": [SMOKE]}, HERE).transport == Transport(None, 8, 256)
+    """Port, slots and their size; by default as CUDA-Q has them. What is out of bounds is refused."""
+    assert parse_decoder_file({"decoders": [SMOKE]}, HERE).transport == Transport(0, 8, 256)
     arguments = ["--port=50000", "--num-slots=4", "--slot-size=512", "--unified"]
     found = parse_decoder_file({"decoders": [SMOKE], "transport": {"provider": "udp", "args": arguments}}, HERE)
     assert found.transport == Transport(50000, 4, 512)
+    for argument in ("--port=65536", "--port=-1", "--slot-size=63", "--slot-size=65508", "--num-slots=0", "--host=::"):
+        message = refusal(SMOKE, transport={"args": [argument]})
+        assert repr(argument) in message
+        assert "--port=0..65535, --num-slots=1..1048576, --slot-size=64..65507" in message
+
+
+def test_a_decoder_file_listens_as_its_server_would(tmp_path: Path) -> None:
+    """`transport` becomes `[listen.cudaq]`; without one any port that is free. `--set` changes it as any key."""
+    table = SMOKE | {"id": 1}
+    path = write_file(tmp_path, SMOKE, table)
+    config = load_config(path)
+    assert config.listen.cudaq == CudaqTable(port=0, slot_bytes=256)
+    assert (config.feed.endpoint, config.publish.endpoint) == ("", "")
+    arguments = ["--port=50000", "--slot-size=1500"]
+    path = write_file(tmp_path, SMOKE, table, transport={"provider": "udp", "args": arguments})
+    cudaq = load_config(path).listen.cudaq
+    assert cudaq == CudaqTable(port=50000, slot_bytes=1500)
+    assert [cudaq.port_of(patch.id) for patch in config.patch] == [50000, 50001]
+    assert load_config(path, ["listen.cudaq.port=7"]).listen.cudaq == CudaqTable(port=7, slot_bytes=1500)
+    path = write_file(tmp_path, SMOKE, transport={"provider": "gpu_roce"})
+    with pytest.raises(ConfigError, match=r"transport.provider is 'gpu_roce'; rtqec has udp"):
+        load_config(path)
 
 
 def test_windows_of_theirs_become_windows_of_ours() -> None:

@@ -22,7 +22,7 @@ from rtqec.errors import ConfigError
 from rtqec.plan import Plan, compile_plans
 from tests.decoder_files import memory, shots, table_of, write_file
 from tests.decoding_server import DecodingServer
-from tests.harness import make_plan
+from tests.harness import ENDPOINT, make_plan
 
 CIRCUIT = memory(3, 6)
 
@@ -30,6 +30,19 @@ CIRCUIT = memory(3, 6)
 @pytest.fixture
 def decoder_file(tmp_path: Path) -> Path:
     return write_file(tmp_path, table_of(CIRCUIT))
+
+
+@pytest.fixture
+def deployment(decoder_file: Path) -> Path:
+    """A configuration with that decoder, whose rounds come over ZeroMQ."""
+    path = decoder_file.with_name("lab.toml")
+    path.write_text(f"""
+        plan = {{ cudaq = "{decoder_file.name}", distance = 3 }}
+        window = {{ commit_rounds = 3, buffer_rounds = 3 }}
+        feed = {{ endpoint = "{ENDPOINT}", round_period_us = 100.0 }}
+        publish = {{ endpoint = "{ENDPOINT}" }}
+    """)
+    return path
 
 
 def plan_of(path: Path, *sets: str) -> tuple[Config, Plan]:
@@ -44,9 +57,9 @@ def predictions(measurements: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(whole.decode_batch(events), np.bool_)
 
 
-def test_measurements_show_the_errors_of_a_model(decoder_file: Path) -> None:
+def test_measurements_show_the_errors_of_a_model(deployment: Path) -> None:
     """Where there is no circuit, random outcomes are made that fold to the sampled events, bit by bit."""
-    config, plan = plan_of(decoder_file, "source.shots=200")
+    config, plan = plan_of(deployment, "source.shots=200")
     found = finite_shots(config, plan, seed=3)
     events, flips, _ = plan.experiment.own_dem.compile_sampler(seed=3).sample(200)
     measurements = measurements_of_events(plan, events, seed=3)
@@ -78,14 +91,14 @@ def test_events_that_no_measurements_show_are_refused(tmp_path: Path) -> None:
         measurements_of_events(plan, np.zeros((1, 3), np.bool_), seed=1)
 
 
-def test_a_syndrome_file_is_a_source(decoder_file: Path) -> None:
+def test_a_syndrome_file_is_a_source(deployment: Path) -> None:
     """Its shots become rounds, its corrections the truth; at most as many as are asked for."""
     measurements, events = shots(CIRCUIT, 50, seed=4)
     answers = predictions(measurements)
-    path = decoder_file.parent / "syndromes.txt"
+    path = deployment.parent / "syndromes.txt"
     write_syndromes(path, Syndromes(measurements, (8,) * 6 + (9,), answers, 9, 1))
     sets = ["source.kind=syndromes", "source.syndromes=syndromes.txt", "source.shots=40"]
-    config, plan = plan_of(decoder_file, *sets)
+    config, plan = plan_of(deployment, *sets)
     found = finite_shots(config, plan, seed=1)
     assert found.num_shots == 40
     assert found.observable_flips is not None
@@ -93,11 +106,11 @@ def test_a_syndrome_file_is_a_source(decoder_file: Path) -> None:
     assert np.array_equal(found.detection_events_b8, np.packbits(events[:40], axis=1, bitorder="little"))
 
 
-def test_a_source_of_another_experiment_is_refused(decoder_file: Path) -> None:
+def test_a_source_of_another_experiment_is_refused(deployment: Path) -> None:
     """Measurements, corrections, payload: each by name; so is a table without its file."""
-    path = decoder_file.parent / "syndromes.txt"
+    path = deployment.parent / "syndromes.txt"
     sets = ["source.kind=syndromes", "source.syndromes=syndromes.txt"]
-    config, plan = plan_of(decoder_file, *sets)
+    config, plan = plan_of(deployment, *sets)
     write_syndromes(path, Syndromes(np.zeros((2, 9), np.bool_), (9,), None, 9, 1))
     with pytest.raises(ConfigError, match="shots of 9 measurements"):
         finite_shots(config, plan, seed=1)
@@ -105,12 +118,12 @@ def test_a_source_of_another_experiment_is_refused(decoder_file: Path) -> None:
     with pytest.raises(ConfigError, match="corrections of 3 bits"):
         finite_shots(config, plan, seed=1)
     write_syndromes(path, Syndromes(np.zeros((2, 57), np.bool_), (57,), None, 9, 1))
-    events, _ = plan_of(decoder_file, *sets, "feed.payload=detection_events")
+    events, _ = plan_of(deployment, *sets, "feed.payload=detection_events")
     with pytest.raises(ConfigError, match="gives raw measurements"):
         finite_shots(events, plan, seed=1)
     for kind in ("syndromes", "cudaq"):
         with pytest.raises(ConfigError, match=f'kind = "{kind}" needs'):
-            load_config(decoder_file, [f"source.kind={kind}"])
+            load_config(deployment, [f"source.kind={kind}"])
 
 
 @pytest.fixture
@@ -118,6 +131,15 @@ def server() -> Iterator[DecodingServer]:
     server = DecodingServer(57, lambda bits: predictions(bits[np.newaxis])[0])
     yield server
     server.close()
+
+
+@pytest.mark.parametrize("verb", ["loop", "run", "chaos"])
+def test_a_daemon_that_listens_to_cudaq_is_fed_over_udp(decoder_file: Path, verb: str) -> None:
+    """Rounds have nowhere to go: the message says who sends over that wire, and how a decoder file gets them."""
+    result = CliRunner().invoke(app, [verb, str(decoder_file)])
+    assert isinstance(result.exception, ConfigError)
+    assert "firmware-sim replay-cudaq" in str(result.exception)
+    assert "[plan] cudaq" in str(result.exception)
 
 
 def test_shots_are_replayed_over_udp(tmp_path: Path, server: DecodingServer) -> None:
