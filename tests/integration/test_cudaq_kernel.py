@@ -18,6 +18,7 @@ from rtqec.errors import ConfigError
 from rtqec.plan import compile_plans
 from rtqec.windowed import WindowedDecoder
 from tests.integration.conftest import RunLoop
+from tests.integration.test_cudaq import AT_LEISURE, Daemon
 
 pytestmark = pytest.mark.cudaq
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,25 @@ def test_its_samples_feed_the_daemon(tmp_path: Path, runtime_dir: Path, run_loop
     assert report["shots"] == 300
     assert report["disagreements"] <= 2
     assert report["logical_errors"] < 30  # Without correction a third would be wrong.
+
+
+def test_a_program_gets_pymatchings_corrections(tmp_path: Path, runtime_dir: Path) -> None:
+    """Sent over UDP round by round to a daemon of its decoder file: for every shot what PyMatching says of the whole."""
+    experiment = load_program("program", PROGRAM)
+    decoder = experiment.decoder
+    write_decoder_file(tmp_path / "memory.yml", [decoder])
+    measurements, _ = experiment.sample(500, seed=1)
+    events = np.stack([measurements[:, list(row)].sum(axis=1) % 2 for row in decoder.measurements_of], axis=1)
+    expected = pymatching.Matching.from_detector_error_model(decoder.dem).decode_batch(events.astype(np.uint8))
+    daemon = Daemon(runtime_dir, tmp_path / "memory.yml", *AT_LEISURE)
+    try:
+        program = daemon.program(0)
+        stops = np.cumsum(decoder.block_widths)[:-1]
+        found = [program.decode(np.split(shot, stops), 1) for shot in measurements]
+        daemon.end()
+    finally:
+        daemon.close()
+    assert np.array_equal(found, expected)
 
 
 def test_the_example_runs() -> None:
