@@ -74,7 +74,7 @@ def test_its_samples_feed_the_daemon(tmp_path: Path, runtime_dir: Path, run_loop
 
 
 def test_a_program_gets_pymatchings_corrections(tmp_path: Path, runtime_dir: Path) -> None:
-    """Sent over UDP, round by round, to a daemon of its decoder file: of every shot what PyMatching says of the whole."""
+    """Sent over UDP, round by round, to a daemon of its decoder file: what PyMatching says of each whole shot."""
     experiment = load_program("program", PROGRAM)
     decoder = experiment.decoder
     write_decoder_file(tmp_path / "memory.yml", [decoder])
