@@ -8,7 +8,7 @@ from structlog.typing import FilteringBoundLogger
 
 from rtqec.batch import Streams
 from rtqec.config import Config, HandOver, PredecodeTable
-from rtqec.device.choose import EngineKind, choose_kind, make_chunks, make_engine
+from rtqec.device.choose import EngineKind, make_chunks, make_engine, possible_kinds
 from rtqec.device.chunks import ChunkDevice, HostChunks
 from rtqec.device.engine import ChunkShape, Engine, EngineError
 from rtqec.device.options import EngineOptions
@@ -82,26 +82,47 @@ def open_engine(config: Config, stage: Predecode, log: FilteringBoundLogger) -> 
     assert table.model is not None
     folder, card = find_model(config, table.model)
     try:
-        device = _make_device(config, stage, folder, card)
-        device.warm()
+        kinds = _kinds(config)
     except EngineError as error:
         log.error("predecoder_missing", model=card.name, engine=table.engine, error=str(error))
         return
-    stage.open(device)
-    log.info("predecoder", model=card.name, engine=device.name, layers=stage.shape.layers, chunks=stage.shape.chunks)
+    for kind in kinds:
+        try:
+            device = _make_device(config, stage, folder, card, kind)
+            device.warm()
+        except EngineError as error:
+            last = kind == kinds[-1]
+            tell = log.error if last else log.warning
+            tell("predecoder_missing" if last else "engine_refused", model=card.name, engine=kind, error=str(error))
+            continue
+        stage.open(device)
+        shape = stage.shape
+        log.info("predecoder", model=card.name, engine=device.name, layers=shape.layers, chunks=shape.chunks)
+        return
 
 
-def _make_device(config: Config, stage: Predecode, folder: Path, card: ModelCard) -> ChunkDevice:
+def _kinds(config: Config) -> list[EngineKind]:
+    """The engines to try, in order: the configured one, or all that "auto" may be here.
+
+    Raises:
+        EngineError: Nothing that runs a network is installed.
+    """
+    kind = config.predecode.engine
+    return possible_kinds(engine_options(config)) if kind == "auto" else [kind]
+
+
+def _make_device(config: Config, stage: Predecode, folder: Path, card: ModelCard, kind: EngineKind) -> ChunkDevice:
     """What runs the network. Where it only weighs edges its logits are wanted on the host, and nothing else of it.
 
     Raises:
         ConfigError: The network's file is not that of its card.
         EngineError: The engine cannot be had.
     """
-    wanted, options = _wanted(config, folder, card, stage.shape), engine_options(config)
+    path = network_file(folder, card, kind, config.predecode.precision)
+    options = engine_options(config)
     if config.predecode.hand_over == "soft":
-        return HostChunks(make_engine(*wanted, options), stage.tables)
-    return make_chunks(*wanted, stage.tables, options)
+        return HostChunks(make_engine(kind, path, stage.shape, options), stage.tables)
+    return make_chunks(kind, path, stage.shape, stage.tables, options)
 
 
 def load_engine(config: Config, folder: Path, card: ModelCard, shape: ChunkShape) -> Engine:
@@ -111,7 +132,10 @@ def load_engine(config: Config, folder: Path, card: ModelCard, shape: ChunkShape
         ConfigError: The network's file is not that of its card.
         EngineError: The engine cannot be had.
     """
-    return make_engine(*_wanted(config, folder, card, shape), engine_options(config))
+    kind = _kinds(config)[0]
+    return make_engine(
+        kind, network_file(folder, card, kind, config.predecode.precision), shape, engine_options(config)
+    )
 
 
 def engine_options(config: Config) -> EngineOptions:
@@ -120,13 +144,6 @@ def engine_options(config: Config) -> EngineOptions:
     return EngineOptions(
         table.precision, table.threads, config.cache_dir / "engines", table.build_engine, table.gpu_index
     )
-
-
-def _wanted(config: Config, folder: Path, card: ModelCard, shape: ChunkShape) -> tuple[EngineKind, Path, ChunkShape]:
-    """Which engine, of which file, for which calls."""
-    table = config.predecode
-    kind = choose_kind(engine_options(config)) if table.engine == "auto" else table.engine
-    return kind, network_file(folder, card, kind, table.precision), shape
 
 
 def network_file(folder: Path, card: ModelCard, kind: str, precision: str) -> Path:

@@ -179,7 +179,7 @@ def all_rows(arguments: argparse.Namespace) -> Iterator[Row]:
     for name, spec in networks.items() if "path" in arguments.parts else ():
         for distance in arguments.distances:
             # The published networks answer for both kinds of checks, which a card's layout says; without one, ours.
-            if arguments.card is None and spec.outputs != 2:
+            if arguments.card is None and spec.frame != "own":
                 continue
             for rounds in sorted({distance, *arguments.rounds}):
                 for row in path_part(arguments, spec, distance, rounds):

@@ -81,11 +81,17 @@ def make_chunks(
 
 
 def choose_kind(options: EngineOptions) -> EngineKind:
-    """What "auto" is on this machine.
+    """The first of what "auto" may be on this machine; see `possible_kinds`."""
+    return possible_kinds(options)[0]
+
+
+def possible_kinds(options: EngineOptions) -> list[EngineKind]:
+    """What "auto" may be on this machine, best first: an engine that is there need not take the model or the GPU.
 
     Raises:
         EngineError: Nothing that runs a network is installed.
     """
+    kinds: list[EngineKind] = []
     try:
         # The cheap question first: importing CuPy to look for a GPU takes seconds.
         library()
@@ -93,9 +99,11 @@ def choose_kind(options: EngineOptions) -> EngineKind:
     except EngineError as error:
         without_gpu = str(error).splitlines()[0]
     else:
-        return "tensorrt"
+        kinds.append("tensorrt")
     if importlib.util.find_spec("openvino") is not None:
-        return "openvino"
+        kinds.append("openvino")
+    if kinds:
+        return kinds
     raise refusal(
         "[predecode] engine",
         'is "auto", but neither TensorRT with a GPU nor OpenVINO is there.',

@@ -18,40 +18,34 @@ from typing import Any
 
 import numpy as np
 
-from rtqec.kernels.ladder import count_bits, fits, forget_cost, predict_ns
+from rtqec.kernels.attend import answer_ahead, attend, copy_place, leave_held
+from rtqec.kernels.cut import cut_closing, cut_largest, cut_open, gather_window
+from rtqec.kernels.ladder import fits, forget_cost, predict_ns
 from rtqec.kernels.native import compiled, load_acquire, now_ns, sleep_until, store_release
 from rtqec.kernels.records import (
     COALESCE_FOR_NS,
     CURSOR_STRIDE,
     HEAD,
-    NEED,
     PATH_BEAT,
     PLACE_AHEAD,
     PLACE_BEHIND,
     PLACE_LIVE,
     SIGNAL_SEQUENCE,
-    SLOT_ECHO,
-    SLOT_GUESSED,
-    SLOT_LOST,
     STEP_CATCH_UP,
     STEP_HOLD,
     STOP,
     TAIL,
     WAIT_COALESCE_NS,
     WAIT_SPIN_NS,
-    PathCounter,
 )
 from rtqec.kernels.shot import (
     CLOSING,
     GAP,
     HELD,
     NEVER,
-    NOT_YET,
     OPEN,
     advance,
-    describe_ahead,
     describe_held,
-    need_of,
     next_kind,
     position,
     scan_shot,
@@ -65,208 +59,6 @@ _CAUGHT_UP = int(CorrectionFlag.CAUGHT_UP)
 _OPEN_PAST = int(CorrectionFlag.OPEN_PAST)
 _AMENDMENT = int(CorrectionFlag.AMENDMENT)
 _ALL = NEVER
-
-
-@compiled
-def copy_place(source: Any, target: Any) -> Any:
-    """Where a patch stands in its stream, without its counts."""
-    target.open = source.open
-    target.base = source.base
-    target.start = source.start
-    target.scanned = source.scanned
-    target.origin = source.origin
-    target.num_rounds = source.num_rounds
-    target.ended = source.ended
-    target.hole_stop = source.hole_stop
-    target.past_open = source.past_open
-    target.num_shots = source.num_shots
-    target.shot_id = source.shot_id
-    target.frame = source.frame
-    target.tainted = source.tainted
-    target.tainted_since = source.tainted_since
-
-
-@compiled
-def leave_held(state: Any, counts: Any) -> Any:
-    """No held round waits to be decoded any more."""
-    state.behind = 0
-    counts[PathCounter.ROUNDS_GIVEN_UP] = counts[PathCounter.ROUNDS_HELD] - counts[PathCounter.ROUNDS_AMENDED]
-
-
-@compiled
-def give_up_held(state: Any, ahead: Any, cursors: Any, p: Any, counts: Any) -> Any:
-    """Forget what was held: decode on from where answers have got to, with an open past unless a shot begins there."""
-    copy_place(ahead, state)
-    state.past_open = 1 if state.open and state.start > 0 else 0
-    leave_held(state, counts)
-    store_release(cursors, p * CURSOR_STRIDE + TAIL, position(state))
-
-
-@compiled
-def attend(p: Any, streams: Any, window: Any) -> Any:
-    """Look at one patch. True where something is to be done: `window` says where, and what kind in `model`.
-
-    Sets `place`, and for a live window its clock; `step` holds the kind of window until a step is chosen.
-    """
-    patches, places, states, aheads, slots, _, cursors, counters = streams
-    patch, place, state, ahead = patches[p], places[p], states[p], aheads[p]
-    head = load_acquire(cursors, p * CURSOR_STRIDE + HEAD)
-    window.patch_index = p
-    window.predecode = 0
-    if state.behind and head - position(state) > patch.ring_rounds - patch.backlog_rounds - patch.window_rounds:
-        give_up_held(state, ahead, cursors, p, counters[p])
-    counts = counters[p]
-    counts[PathCounter.BACKLOG] = head - (position(ahead) if state.behind else position(state))
-    counts[PathCounter.BACKLOG_MAX] = max(counts[PathCounter.BACKLOG_MAX], counts[PathCounter.BACKLOG])
-    if state.behind:
-        window.place = PLACE_BEHIND
-        if head - position(ahead) > patch.backlog_rounds:
-            window.place = PLACE_AHEAD
-        return True
-    scan_shot(patch, place, state, slots, head, state.start + patch.window_rounds)
-    kind = next_kind(patch, state)
-    if kind == NOT_YET:
-        store_release(cursors, p * CURSOR_STRIDE + NEED, need_of(patch, state))
-        return False
-    window.place = PLACE_LIVE
-    window.step = kind
-    if kind <= CLOSING and head - position(state) > patch.backlog_rounds:
-        copy_place(state, ahead)
-        state.behind = 1
-        window.place = PLACE_AHEAD
-    else:
-        start_clock(patch, place, state, slots, kind, window)
-    return True
-
-
-@compiled
-def answer_ahead(p: Any, streams: Any, window: Any, most: Any, reason: Any) -> Any:
-    """Answer rounds by holding, without giving their slots back. False where no window of them has closed."""
-    patches, places, _, aheads, slots, _, cursors, _ = streams
-    patch, place, ahead = patches[p], places[p], aheads[p]
-    head = load_acquire(cursors, p * CURSOR_STRIDE + HEAD)
-    scan_shot(patch, place, ahead, slots, head, _ALL)
-    kind = next_kind(patch, ahead)
-    if kind == NOT_YET:
-        return False
-    start_clock(patch, place, ahead, slots, kind, window)
-    if kind >= GAP:
-        describe_held(patch, ahead, kind, window)
-    else:
-        describe_ahead(patch, ahead, most, window)
-        window.reason = reason
-    window.place = PLACE_AHEAD
-    window.rung = Rung.HOLD
-    window.flags = 0
-    window.rounds_lost = 0
-    return True
-
-
-@compiled
-def cut_open(p: Any, streams: Any, shelf: Any, table: Any, multiple: Any, window: Any) -> Any:
-    """Describe the window that commits the multiple-th commit region, of a shot that goes on."""
-    patch, state = streams[0][p], streams[2][p]
-    row = min(state.start // patch.commit_rounds, patch.num_rows - 1)
-    past = 1 if state.past_open else 0
-    commit_rounds = patch.commit_rounds * shelf[5][multiple]
-    window.start = state.start
-    window.commit_stop = state.start + commit_rounds
-    window.stop = window.commit_stop + patch.window_rounds - patch.commit_rounds
-    window.closing = 0
-    window.consumed = state.base + window.commit_stop
-    at = ((table * patch.num_rows + row) * patch.num_multiples + multiple) * 2 + past
-    window.model = shelf[0][patch.open_offset + at]
-
-
-@compiled
-def cut_closing(p: Any, streams: Any, shelf: Any, table: Any, window: Any) -> Any:
-    """Describe the window that ends the shot."""
-    patch, state = streams[0][p], streams[2][p]
-    row = min(state.start // patch.commit_rounds, patch.num_rows - 1)
-    past = 1 if state.past_open else 0
-    left = state.num_rounds - state.start
-    window.start = state.start
-    window.stop = state.num_rounds
-    window.commit_stop = state.num_rounds
-    window.closing = 1
-    window.consumed = state.base + state.num_rounds
-    window.model = HELD
-    if left <= patch.left_max:
-        window.model = shelf[1][
-            patch.closing_offset + ((table * patch.num_rows + row) * (patch.left_max + 1) + left) * 2 + past
-        ]
-
-
-@compiled
-def cut_largest(p: Any, streams: Any, shelf: Any, table: Any, limit: Any, window: Any) -> Any:
-    """Describe the window that decides most of what has come, up to the ring ordinal `limit`; its multiple, or -1.
-
-    -2 is the window that ends the shot.
-    """
-    patches, places, states, _, slots, _, cursors, _ = streams
-    patch, place, state = patches[p], places[p], states[p]
-    multiples = shelf[5]
-    if state.past_open:
-        return -1
-    reach = multiples[patch.num_multiples - 1] * patch.commit_rounds + patch.window_rounds - patch.commit_rounds
-    head = load_acquire(cursors, p * CURSOR_STRIDE + HEAD)
-    scan_shot(patch, place, state, slots, head, state.start + reach)
-    if state.num_rounds >= 0 and state.base + state.num_rounds <= limit:
-        cut_closing(p, streams, shelf, table, window)
-        if window.model != HELD:
-            return -2
-    for i in range(patch.num_multiples - 1, 0, -1):
-        cut_open(p, streams, shelf, table, i, window)
-        if (
-            window.model != HELD
-            and window.stop <= state.scanned
-            and (state.num_rounds < 0 or window.stop < state.num_rounds)
-            and window.consumed <= limit
-        ):
-            return i
-    return -1
-
-
-@compiled
-def gather_window(p: Any, streams: Any, shelf: Any, window: Any, rows: Any, row_start: Any) -> Any:
-    """Copy a window's layers from the ring into a row, masked to the detectors that its model knows.
-
-    Where a round of it was lost, its model gives way to the one that knows that.
-    """
-    place, state, slots, ring_b8 = streams[1][p], streams[2][p], streams[4], streams[5]
-    model, masks = shelf[2][window.model], shelf[3]
-    seen = 0
-    lost = 0
-    first_lost = 0
-    num_events = 0
-    at = row_start
-    mask_at = model.mask_offset
-    for t in range(window.start, window.stop):
-        ordinal = (state.base + t) & place.mask
-        flags = slots[place.slot_offset + ordinal].flags
-        seen |= flags
-        if flags & SLOT_LOST:
-            if not lost:
-                first_lost = t - window.start
-            lost += 1
-        start = place.byte_offset + ordinal * place.layer_bytes
-        for i in range(place.layer_bytes):
-            byte = ring_b8[start + i] & masks[mask_at]
-            rows[at] = byte
-            num_events += count_bits(byte)
-            at += 1
-            mask_at += 1
-    while at < row_start + model.row_bytes:
-        rows[at] = 0
-        at += 1
-    if lost and model.erased_offset >= 0:
-        other = shelf[7][model.erased_offset + first_lost]
-        if other != HELD:
-            window.model = other
-    window.num_events = num_events
-    window.rounds_lost = lost
-    window.lossy = 1 if seen & (SLOT_LOST | SLOT_ECHO) else 0
-    window.guessed = 1 if seen & SLOT_GUESSED else 0
 
 
 @compiled

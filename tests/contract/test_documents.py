@@ -16,7 +16,19 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "systemd" / "README.md"]
 COMMANDS = {
     "make": set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)),
-    "rtqec": {"run", "check", "verify", "ask", "status", "top", "keys", "audit", "install-systemd", "export-cudaq"},
+    "rtqec": {
+        "run",
+        "check",
+        "verify",
+        "ask",
+        "status",
+        "top",
+        "keys",
+        "audit",
+        "install-systemd",
+        "export-cudaq",
+        "train",
+    },
     "firmware-sim": {"run", "loop", "chaos", "replay-cudaq"},
     "rtqec-bench": {"rate", "latency", "stages", "accuracy", "compare", "report"},
 }

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from rtqec import predecoder
 from rtqec.config import load_config
+from rtqec.device.engine import EngineError
+from rtqec.log import get_logger
 from rtqec.neural.card import read_card
 from rtqec.predecoder import SHIPPED, find_model, network_file
 
@@ -50,3 +55,24 @@ def test_configurations_find_their_network(name: str) -> None:
     folder, card = find_model(config, table.model)
     found = network_file(folder, card, table.engine, table.precision)
     assert found.name.endswith(".fp16.onnx") == (table.engine == "tensorrt")
+
+
+@pytest.mark.parametrize("refused", [{"tensorrt"}, {"tensorrt", "openvino"}])
+def test_auto_tries_the_next_engine(refused: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that does not take the network or the GPU is not the last word; where none does, windows go without."""
+    config = load_config(CONFIGS / "d5_predecoder_cpu.toml", ["predecode.engine=auto", "predecode.hand_over=hard"])
+    opened: list[Any] = []
+    tried = []
+
+    def make_chunks(kind: str, *_: object) -> Any:
+        tried.append(kind)
+        if kind in refused:
+            raise EngineError(f"{kind} does not run here")
+        return SimpleNamespace(name=kind, warm=lambda: None)
+
+    monkeypatch.setattr(predecoder, "possible_kinds", lambda _: ["tensorrt", "openvino"])
+    monkeypatch.setattr(predecoder, "make_chunks", make_chunks)
+    stage: Any = SimpleNamespace(shape=SimpleNamespace(layers=1, chunks=1), tables=None, open=opened.append)
+    predecoder.open_engine(config, stage, get_logger())
+    assert tried == ["tensorrt", "openvino"]
+    assert [device.name for device in opened] == sorted({"openvino"} - refused)
