@@ -19,6 +19,7 @@ from firmware_sim.lanes import lanes_of
 from firmware_sim.sender import Sender
 from firmware_sim.sink import Sink
 from rtqec.config import Config
+from rtqec.errors import ConfigError
 from rtqec.plan import Plan
 from rtqec.units import NS_PER_MS, NS_PER_S
 
@@ -38,9 +39,18 @@ class Controller:
 
     Attributes:
         lanes_may_die: Whether a correction that does not come is no fault, as long as it is in the journal.
+
+    Raises:
+        ConfigError: The daemon listens to CUDA-Q programs instead.
     """
 
     def __init__(self, config: Config, plans: list[Plan], keep: bool = False) -> None:
+        if config.listen.cudaq is not None:
+            raise ConfigError(
+                "[listen.cudaq]", "is there, but this controller speaks rtqec's own wire only.",
+                "With it the daemon has neither [feed] nor [publish] endpoint: there is nothing to connect to.",
+                "Use a CUDA-Q program, or a configuration without it.",
+            )  # fmt: skip
         self.config, self.plans = config, plans
         self.sender = Sender(config, plans)
         shots_of = [shots.num_shots if shots else 1 for shots in self.sender.shots]

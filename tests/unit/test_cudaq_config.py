@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from firmware_sim.controller import Controller
 from rtqec.config import Config, load_config
 from rtqec.errors import ConfigError
 from rtqec.security import check_endpoints
@@ -77,6 +78,12 @@ def test_what_cannot_work_is_refused(good: Path, override: str, words: str) -> N
     with pytest.raises(ConfigError) as refused:
         load_config(good, [override])
     assert words in str(refused.value)
+
+
+def test_the_simulated_controller_refuses_it(good: Path) -> None:
+    """It speaks rtqec's own wire only, and says so at once."""
+    with pytest.raises(ConfigError, match=r"\[listen.cudaq\] is there, but this controller speaks rtqec's own wire"):
+        Controller(load_config(good), [])
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "::"])

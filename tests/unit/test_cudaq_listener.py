@@ -183,6 +183,16 @@ def test_a_late_decoding_is_answered_with_the_fallback(open_listener: OpenListen
     assert local.count("corrections_late", 0) == local.count("stepped_down", 0) == len(newest) == 4
 
 
+def test_what_is_held_is_answered_as_amended(open_listener: OpenListener) -> None:
+    """With `hold` as the last step rounds are held and amended before the request is answered: nothing is guessed."""
+    plan = make_plan(ladder__fallbacks=("hold",))
+    local = open_listener({0: plan}, budget_us=1e-3, fallbacks=("hold",))
+    for shot in Piece.of(plan).sample(6, seed=11):
+        enqueue_shot(local, shot)
+        assert int.from_bytes(corrections(local).result, "little") == flips_of(plan, shot)
+    assert local.count("rounds_held", 0) == local.count("rounds_amended", 0) == 6 * 13
+
+
 def test_late_is_busy_where_that_is_accepted(open_listener: OpenListener) -> None:
     """With `late_is_busy` a late shot is BUSY once; whoever asks again has its corrections."""
     local = open_listener({1: compiled(identity_decoder())}, budget_us=1e-3, late_is_busy=True)
