@@ -186,12 +186,14 @@ def test_a_second_controller_is_refused_until_the_first_has_gone(serving: Servin
     assert third.returncode == 0, third.stdout + third.stderr
 
 
-def test_a_controller_without_a_daemon_says_so(runtime_dir: Path) -> None:
-    """It does not send to nobody."""
+@pytest.mark.parametrize("left", [None, b"a telemetry block of another version"])
+def test_a_controller_without_a_daemon_says_so(runtime_dir: Path, left: bytes | None) -> None:
+    """It does not send to nobody, whatever another version's daemon has left behind."""
+    if left is not None:
+        (runtime_dir / "rtqec-lane0.telemetry").write_bytes(left)
+    sets = (*SMALL, "sink.connect_timeout_s=0.5", f"service.runtime_dir={runtime_dir}")
     done = subprocess.run(
-        command(
-            "firmware_sim", "run", str(CONFIGS / "d5_memory_z.toml"), *as_options(*SMALL, "sink.connect_timeout_s=0.5")
-        ),
+        command("firmware_sim", "run", str(CONFIGS / "d5_memory_z.toml"), *as_options(*sets)),
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1
