@@ -23,8 +23,8 @@ def main(
     """Train a predecoder, measure it, and write its files and its card."""
     train(load_train_config(config, set_ or []), resume, Console(soft_wrap=not sys.stdout.isatty()))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # All is written, and the group has ended. A rank that takes its libraries down may still abort there: "terminate
-        # called without an active exception", PyTorch 2.13 with gloo, in one run of three on a busy machine.
+        # All is written, and the group has ended. A rank that takes its libraries down may still abort there, with
+        # "terminate called without an active exception" (PyTorch 2.13, gloo, one run of three on a busy machine).
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
