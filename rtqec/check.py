@@ -139,12 +139,11 @@ def _predecoder_line(config: Config, plans: list[Plan]) -> str:
     """
     assert config.predecode.model is not None
     _, card = find_model(config, config.predecode.model)
-    thresholds = sorted({one.threshold_data for one in patch_filters(config.predecode, card, plans)})
+    filters = patch_filters(config.predecode, card, plans)
+    thresholds = sorted({one.threshold_data for one in filters if not one.soft})
+    decides = f"threshold {', '.join(f'{threshold:g}' for threshold in thresholds)}" if thresholds else "weighs edges"
     spec = card.network.spec
-    return (
-        f"predecoder {card.name}: {spec.num_parameters:,} parameters, looks {spec.halo} rounds ahead, threshold "
-        f"{', '.join(f'{threshold:g}' for threshold in thresholds)}"
-    )
+    return f"predecoder {card.name}: {spec.num_parameters:,} parameters, looks {spec.halo} rounds ahead, {decides}"
 
 
 def _plan_table(patch_id: int, plan: Plan, cost_us: float) -> Table:
